@@ -1,0 +1,24 @@
+"""The one exception that a user's file or input can cause."""
+
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """A file or value from outside does not look as it must.
+
+    Args:
+        path: the offending file, parameter name or other place that the user can go and look at.
+        expected: what was found wrong, or what should have been there.
+        advice: what to do about it; empty when there is nothing useful to say.
+    """
+
+    def __init__(self, path: str | Path, expected: str, advice: str = "") -> None:
+        self.path = str(path)
+        self.expected = expected
+        self.advice = advice
+        message = f"{self.path}: {expected}"
+        super().__init__(f"{message}\n  {advice}" if advice else message)
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
+        """Survive the trip back from a worker process (the default would pass one argument only)."""
+        return type(self), (self.path, self.expected, self.advice)

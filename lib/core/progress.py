@@ -1,0 +1,32 @@
+"""One progress bar for all loops."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) -> Iterator[T]:
+    """``iterable`` with a bar on stderr; where stderr is a file or a pipe, one line every ten seconds.
+
+    Set ``QUIET=1`` to silence it. Falls back to the bare iterable when tqdm is not installed.
+    """
+    if os.environ.get("QUIET") == "1":
+        return iter(iterable)
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return iter(iterable)
+    interactive = sys.stderr.isatty()
+    bar = tqdm(
+        iterable,
+        desc=desc,
+        total=total,
+        file=sys.stderr,
+        mininterval=0.5 if interactive else 10.0,
+        dynamic_ncols=interactive,
+        leave=interactive,
+    )
+    return iter(bar)
