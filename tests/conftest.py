@@ -2,7 +2,7 @@
 
 import os
 
-# Before torch, numba or BLAS start: tests measure results, not the number of cores, and two test runs may share a machine.
+# Before torch, numba or BLAS start: tests check results, not the number of cores, and two runs may share a machine.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def face_model():
-    """A face model of a small population (200 identities, seed 0), built once and cached until lib/morphable changes."""
+    """A face model of 200 identities (seed 0), built once and kept until lib/morphable changes."""
     from lib.morphable.build import build_face_model
     from lib.morphable.face_model import FaceModel
 

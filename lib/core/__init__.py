@@ -1,4 +1,4 @@
-"""Files, meshes, parameters, errors: what every other part of ``lib`` stands on. Imports numpy and the standard library only."""
+"""Files, meshes, parameters, errors: what every other part of ``lib`` stands on. Imports numpy, nothing heavier."""
 
 from lib.core.errors import InputError
 from lib.core.files import (

@@ -78,7 +78,10 @@ def save_npz_atomic(path: str | Path, *, compressed: bool = False, **arrays: Any
         if value.dtype == object:
             raise TypeError(f"array {name!r} holds Python objects; these files hold numbers and text only")
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        (np.savez_compressed if compressed else np.savez)(stream, **plain)
+        if compressed:
+            np.savez_compressed(stream, **plain)  # type: ignore[arg-type]
+        else:
+            np.savez(stream, **plain)  # type: ignore[arg-type]
 
 
 def load_npz(path: str | Path, required: Sequence[str] = ()) -> dict[str, np.ndarray]:

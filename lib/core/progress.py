@@ -8,10 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) -> Iterator[T]:
+def progress(iterable: Iterable[T], desc: str = "", total: int | None = None, initial: int = 0) -> Iterator[T]:
     """``iterable`` with a bar on stderr; where stderr is a file or a pipe, one line every ten seconds.
 
-    Set ``QUIET=1`` to silence it. Falls back to the bare iterable when tqdm is not installed.
+    ``initial`` is where a resumed loop stands already. Set ``QUIET=1`` to silence it. Falls back to the bare iterable when tqdm is not installed.
     """
     if os.environ.get("QUIET") == "1":
         return iter(iterable)
@@ -24,6 +24,7 @@ def progress(iterable: Iterable[T], desc: str = "", total: int | None = None) ->
         iterable,
         desc=desc,
         total=total,
+        initial=initial,
         file=sys.stderr,
         mininterval=0.5 if interactive else 10.0,
         dynamic_ncols=interactive,
