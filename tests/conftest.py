@@ -30,8 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def face_model():
     """A face model of 200 identities (seed 0), built once and kept until lib/morphable changes."""
-    from lib.morphable.build import build_face_model
-    from lib.morphable.face_model import FaceModel
+    from lib.morphable.build import FaceModel, build_face_model
 
     sources = sorted((ROOT / "lib" / "morphable").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]

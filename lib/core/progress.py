@@ -9,9 +9,10 @@ T = TypeVar("T")
 
 
 def progress(iterable: Iterable[T], desc: str = "", total: int | None = None, initial: int = 0) -> Iterator[T]:
-    """``iterable`` with a bar on stderr; where stderr is a file or a pipe, one line every ten seconds.
+    """``iterable`` with a bar on stderr that counts from ``initial`` to ``total``.
 
-    ``initial`` is where a resumed loop stands already. Set ``QUIET=1`` to silence it. Falls back to the bare iterable when tqdm is not installed.
+    Where stderr is a file or a pipe, one update every ten seconds. ``QUIET=1`` silences it. Falls back to the bare
+    iterable when tqdm is not installed.
     """
     if os.environ.get("QUIET") == "1":
         return iter(iterable)
@@ -27,6 +28,7 @@ def progress(iterable: Iterable[T], desc: str = "", total: int | None = None, in
         initial=initial,
         file=sys.stderr,
         mininterval=0.5 if interactive else 10.0,
+        miniters=None if interactive else 1,
         dynamic_ncols=interactive,
         leave=interactive,
     )
