@@ -1,0 +1,179 @@
+"""Z-buffer rasterisation: one interface, three backends, the same pixels.
+
+Rules, the same in every backend of this package (``torch`` and ``numba`` agree bit for bit):
+
+* Pixel (row i, column j) is sampled at its centre, u = j + 0.5, v = i + 0.5.
+* A face covers a centre when all three edge functions are >= 0: edges are inclusive, so no seam between two faces that
+  share an edge is ever left open. Several faces may claim a centre; the nearest wins, and at equal depth the lowest
+  face index. Visibility is decided on coordinates rounded to float32, with edge functions in float64, in which float32
+  coordinates of ordinary images are represented exactly; depths are compared as float32.
+* Both orientations are drawn unless ``cull_backfaces`` is set (then only faces that are counter-clockwise seen by the
+  viewer are).
+* A face is dropped whole, not clipped, when it has a non-finite vertex, zero area on the screen, or (perspective only)
+  a vertex at depth <= ``near``. A head in front of a camera never meets the near plane.
+* An empty mesh, or one fully off the screen, gives an image of background.
+
+Visibility is not differentiable. Barycentrics and depth are recomputed from ``screen`` in torch for the visible face of
+each pixel, and are exact derivatives there; what moves across an occlusion boundary has no gradient (for outlines see
+``silhouette.py``).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lib.renderers import raster_pytorch3d
+from lib.renderers.raster_numba import HAVE_NUMBA, rasterize_numba
+from lib.renderers.raster_torch import visible_faces_torch
+
+__all__ = ["BACKENDS", "DEFAULT_NEAR", "Fragments", "available_backends", "rasterize", "resolve_backend"]
+
+BACKENDS = ("torch", "numba", "pytorch3d")
+DEFAULT_NEAR = 1.0  # mm
+
+
+@dataclass
+class Fragments:
+    """What each pixel sees.
+
+    face_id (B, H, W) int64, -1 for background; bary (B, H, W, 3), weights of the face's vertices in the order of
+    ``faces``, perspective-correct for a perspective camera, zero for background; depth (B, H, W), mm along the optical
+    axis, zero for background.
+    """
+
+    face_id: Tensor
+    bary: Tensor
+    depth: Tensor
+    _pixels: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, H, W) bool: covered pixels."""
+        return self.face_id >= 0
+
+    @property
+    def pixels(self) -> Tensor:
+        """(P,) int64: flat indices of covered pixels into a (B * H * W) image; computed once."""
+        if self._pixels is None:
+            self._pixels = self.face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+        return self._pixels
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that can run here; "torch" always can."""
+    found = {"torch": True, "numba": HAVE_NUMBA, "pytorch3d": raster_pytorch3d.available()}
+    return tuple(name for name in BACKENDS if found[name])
+
+
+def resolve_backend(backend: str, device: torch.device) -> str:
+    """The backend that ``backend`` means on ``device``: "auto" is numba for CPU tensors when installed, else torch.
+
+    Raises ValueError for an unknown name and RuntimeError for one that is not installed.
+    """
+    if backend == "auto":
+        return "numba" if device.type == "cpu" and HAVE_NUMBA else "torch"
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown renderer backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
+    if backend not in available_backends():
+        raise RuntimeError(f"renderer backend {backend!r} is not installed; install {backend} or use backend='auto'")
+    return backend
+
+
+def rasterize(
+    screen: Tensor,
+    faces: Tensor,
+    image_size: tuple[int, int],
+    backend: str = "auto",
+    *,
+    perspective: bool = True,
+    near: float = DEFAULT_NEAR,
+    cull_backfaces: bool = False,
+) -> Fragments:
+    """Find the nearest face of every pixel, and its barycentric coordinates and depth.
+
+    Args:
+        screen: (B, N, 3) float: u, v in pixels and depth in mm growing away from the viewer (a camera's ``project``).
+        faces: (F, 3) integer vertex indices.
+        image_size: (H, W) in pixels.
+        backend: "auto", "torch", "numba" or "pytorch3d". The last two compute on their own device and copy.
+        perspective: interpolate perspective-correctly and drop faces at depth <= ``near``. Pass False for the
+            screen of a weak-perspective camera, whose depths may be negative.
+        near: near plane in mm, > 0; used only when ``perspective``.
+        cull_backfaces: draw only faces whose vertices are counter-clockwise as seen.
+
+    Returns:
+        :class:`Fragments` on ``screen``'s device; bary and depth in its dtype and differentiable to it.
+
+    Raises:
+        ValueError: wrong shapes, vertex indices out of range, image size or near plane not positive.
+    """
+    h, w = _check(screen, faces, image_size, near)
+    name = resolve_backend(backend, screen.device)
+    needs_grad = torch.is_grad_enabled() and screen.requires_grad
+    with torch.no_grad():
+        detached = screen.detach()
+        if name == "numba":
+            exact = screen.dtype == torch.float32 and not needs_grad
+            out = rasterize_numba(detached, faces, (h, w), perspective, near, cull_backfaces, with_bary=exact)
+            if exact:
+                return Fragments(*out)
+            face_id = out[0]
+        elif name == "pytorch3d":
+            face_id = raster_pytorch3d.visible_faces_pytorch3d(
+                detached, faces, (h, w), perspective, near, cull_backfaces
+            )
+        else:
+            face_id = visible_faces_torch(detached, faces, (h, w), perspective, near, cull_backfaces)
+    return attach_barycentrics(face_id, screen, faces, perspective)
+
+
+def attach_barycentrics(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Fragments:
+    """Barycentrics and depth, differentiable to ``screen`` (B, N, 3), for known visible faces (B, H, W) int64."""
+    b, h, w = face_id.shape
+    n = screen.shape[1]
+    pixels = face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+    image = torch.div(pixels, h * w, rounding_mode="floor")
+    within = pixels - image * (h * w)
+    row = torch.div(within, w, rounding_mode="floor")
+    px = (within - row * w).to(screen.dtype) + 0.5
+    py = row.to(screen.dtype) + 0.5
+    corners = faces.to(screen.device, torch.int64)[face_id.reshape(-1)[pixels]] + (image * n)[:, None]  # (P, 3)
+    tri = screen.reshape(-1, 3).index_select(0, corners.reshape(-1)).reshape(-1, 3, 3)
+    bary, depth = barycentric(tri, px, py, perspective)
+    zeros = torch.zeros
+    bary_image = zeros(b * h * w, 3, dtype=screen.dtype, device=screen.device).index_copy(0, pixels, bary)
+    depth_image = zeros(b * h * w, dtype=screen.dtype, device=screen.device).index_copy(0, pixels, depth)
+    return Fragments(face_id, bary_image.reshape(b, h, w, 3), depth_image.reshape(b, h, w), pixels)
+
+
+def barycentric(tri: Tensor, px: Tensor, py: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:
+    """Weights (P, 3) and depth (P,) at (px, py), each (P,), of triangles (P, 3 corners, u v depth).
+
+    Coordinates are taken relative to the pixel, so that float32 loses nothing to the distance from the image's origin.
+    With screen-space weights l_i and depths z_i the perspective-correct weights are (l_i / z_i) / sum_j (l_j / z_j).
+    """
+    du = tri[..., 0] - px[:, None]
+    dv = tri[..., 1] - py[:, None]
+    u0, u1, u2 = du.unbind(-1)
+    v0, v1, v2 = dv.unbind(-1)
+    e = torch.stack([u1 * v2 - v1 * u2, u2 * v0 - v2 * u0, u0 * v1 - v0 * u1], dim=-1)
+    if perspective:
+        e = e / tri[..., 2]
+    weights = e / e.sum(-1, keepdim=True)
+    return weights, (weights * tri[..., 2]).sum(-1)
+
+
+def _check(screen: Tensor, faces: Tensor, image_size: tuple[int, int], near: float) -> tuple[int, int]:
+    if screen.ndim != 3 or screen.shape[-1] != 3 or not screen.is_floating_point():
+        raise ValueError(f"screen must be a float tensor (B, N, 3), got {tuple(screen.shape)} {screen.dtype}")
+    if faces.ndim != 2 or faces.shape[-1] != 3 or faces.is_floating_point() or faces.dtype == torch.bool:
+        raise ValueError(f"faces must be an integer tensor (F, 3), got {tuple(faces.shape)} {faces.dtype}")
+    if faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= screen.shape[1]):
+        raise ValueError(f"faces index vertices outside 0..{screen.shape[1] - 1}")
+    h, w = (int(x) for x in image_size)
+    if h <= 0 or w <= 0:
+        raise ValueError(f"image_size must be positive (H, W), got {image_size}")
+    if near <= 0:
+        raise ValueError(f"near must be positive, got {near}")
+    return h, w
