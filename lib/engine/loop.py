@@ -1,0 +1,195 @@
+"""The training loop that every method shares.
+
+Batches are drawn from (seed, step) and the learning rate is a function of the step, so the loop has no hidden state:
+killed and resumed equals never killed, bit for bit on a CPU.
+"""
+
+import math
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lib.core.checkpoint import fingerprint, load_checkpoint, read_meta, save_checkpoint
+from lib.core.progress import progress
+from lib.engine.device import make_fabric
+
+
+class Task(Protocol):
+    """What a run learns: a model, its batches and its loss."""
+
+    model: nn.Module
+
+    def batch(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        """The batch of that step, a function of (seed, step, rank) alone."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Scalar loss; `model` is the task's model as the device wraps it."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Named validation figures; lower is better."""
+
+
+@dataclass
+class LoopConfig:
+    """How long and how fast. precision: auto, 32-true or bf16-mixed; schedule: cosine or constant."""
+
+    steps: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: int = 20
+    precision: str = "auto"
+    clip_norm: float | None = None
+    threads: int | None = None
+    checkpoint_every: int = 100
+    validate_every: int = 0  # 0: only at the end
+    seed: int = 0
+
+
+class DivergenceError(RuntimeError):
+    """The loss became infinite, or rose far above where it had been."""
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """Linear warm-up, then the schedule."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule != "cosine":
+        raise ValueError(f"schedule must be 'cosine' or 'constant', got {config.schedule!r}")
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None, name: str = "train") -> dict:
+    """Run `task` to its last step and return {"history": rows, "seconds": s, "steps": n}.
+
+    checkpoint: file for interrupted runs; taken up when it was written by the same configuration and the same
+    `identity` (anything JSON that names code-independent inputs, such as hashes of the data), else started afresh.
+
+    Raises DivergenceError, and Interrupted (after saving) on SIGINT or SIGTERM.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    fabric = make_fabric(config.precision)
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    model, fabric_optimizer = fabric.setup(task.model, optimizer)
+    mark = fingerprint({"config": asdict(config), "identity": identity})
+    start, history, seconds = 0, [], 0.0
+    guard = _DivergenceGuard(name, config)
+    if checkpoint.exists():
+        meta = read_meta(checkpoint)
+        if meta.get("fingerprint") == mark:
+            load_checkpoint(checkpoint, task.model, optimizer)
+            start, history, seconds = meta["step"], meta["history"], meta["seconds"]
+            guard.losses, guard.best = meta["recent_losses"], meta["best_loss"]
+            print(f"{name}: resumed at step {start} of {config.steps}", flush=True)
+        else:
+            print(f"{name}: {checkpoint.name} belongs to another configuration or other data; starting afresh")
+    model.train()
+    began = time.perf_counter()
+
+    def save(step: int) -> None:
+        if fabric.is_global_zero:
+            spent = seconds + time.perf_counter() - began
+            meta = {"fingerprint": mark, "step": step, "history": history, "seconds": spent}
+            meta |= {"recent_losses": guard.losses, "best_loss": guard.best}
+            save_checkpoint(checkpoint, task.model, optimizer, meta)
+
+    with _stop_requested() as stop:
+        for step in progress(range(start, config.steps), name, total=config.steps, initial=start):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            batch = task.batch(step, fabric.global_rank, fabric.world_size)
+            batch = {k: v.to(fabric.device, non_blocking=True) for k, v in batch.items()}
+            loss = task.loss(model, batch)
+            fabric_optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            if config.clip_norm:
+                nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
+            guard.check(step, float(loss.detach()))
+            fabric_optimizer.step()
+            done = step + 1
+            if config.validate_every and done % config.validate_every == 0 and done < config.steps:
+                history.append(_validate(task, model, done, guard.recent))
+            if done % config.checkpoint_every == 0 and done < config.steps:
+                save(done)
+            if stop and done < config.steps:
+                save(done)
+                raise Interrupted(f"{name}: stopped at step {done} of {config.steps}; run again to go on from there")
+    history.append(_validate(task, model, config.steps, guard.recent))
+    return {"history": history, "seconds": seconds + time.perf_counter() - began, "steps": config.steps}
+
+
+def _validate(task: Task, model: nn.Module, step: int, loss: float) -> dict[str, float]:
+    model.eval()
+    with torch.inference_mode():
+        row = {"step": step, "train_loss": loss, **task.validate(model)}
+    model.train()
+    return row
+
+
+class _DivergenceGuard:
+    """Stops a run whose loss is not finite, or whose recent median is far above the best median so far."""
+
+    def __init__(self, name: str, config: LoopConfig, window: int = 20, factor: float = 10.0):
+        self.name, self.lr, self.window, self.factor = name, config.lr, window, factor
+        self.losses: list[float] = []
+        self.best = 1e30  # JSON has no infinity
+
+    @property
+    def recent(self) -> float:
+        return statistics.median(self.losses) if self.losses else math.nan
+
+    def check(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"{self.name}: the loss is {loss} at step {step}; lower the learning rate ({self.lr:g})"
+            )
+        self.losses = [*self.losses[-self.window + 1 :], loss]
+        if len(self.losses) < self.window:
+            return
+        self.best = min(self.best, self.recent)
+        if self.recent > self.factor * self.best:
+            raise DivergenceError(
+                f"{self.name}: the median loss rose from {self.best:.4g} to {self.recent:.4g} by step {step}; "
+                f"lower the learning rate ({self.lr:g})"
+            )
+
+
+@contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """A list that becomes non-empty on SIGINT or SIGTERM, so that a step is never torn in half; twice means at once."""
+    asked: list[int] = []
+    previous = {}
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            previous[number] = signal.signal(number, ask)
+        except ValueError:  # not in the main thread (a test runner's worker): leave the handlers alone
+            break
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

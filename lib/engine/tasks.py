@@ -1,0 +1,166 @@
+"""What the runs of this project learn: a `Task` each for shared pretraining and for the Siamese models."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.data.training_set import TrainingSet
+from lib.losses.reprojection import reprojection_loss
+from lib.models.base import Views
+from lib.models.parts.encoders import Encoder, mlp
+from lib.models.siamese import MultiView, Prediction, ShapeOnly, SingleView
+from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+from lib.morphable.model import FaceModel
+from lib.renderers.cameras import PerspectiveCamera
+
+
+class BatchSampler:
+    """Batches of subjects as a function of (seed, step, rank): no state to save, none to lose."""
+
+    def __init__(self, data: TrainingSet, batch_size: int, seed: int, symmetrise: bool = True):
+        self.data, self.batch_size, self.seed, self.symmetrise = data, batch_size, seed, symmetrise
+
+    def rng(self, step: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, step])
+
+    def __call__(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same."""
+        rng = self.rng(step)
+        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
+        share = index[rank::world_size]
+        return self.data.batch(share, np.random.default_rng([self.seed, step, rank, 1]), symmetrise=self.symmetrise)
+
+
+class SiameseTask:
+    """SV, MV Add and MV Concat by the reprojection loss of equation (2); MV Shape-Concat by the shape's MSE (4.3).
+
+    SV learns from one view, drawn anew at each step from all views of a subject; MV from front, left and right.
+    """
+
+    def __init__(
+        self,
+        model: SingleView | MultiView | ShapeOnly,
+        train: TrainingSet,
+        val: TrainingSet,
+        batch_size: int,
+        seed: int,
+        val_subjects: int = 256,
+    ):
+        self.model: nn.Module = model
+        self.face: Siamese3DMM = model.face
+        self.n_views = 1 if isinstance(model, SingleView) else model.n_views
+        self.sampler = BatchSampler(train, batch_size, seed)
+        self.val, self.val_subjects = val, min(val_subjects, len(val))
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
+        batch = self.sampler(step, rank, world_size)
+        if self.n_views == 1:
+            v = self.sampler.rng(step + 1_000_000_007).integers(batch["images"].shape[1], size=len(batch["images"]))
+            rows = torch.arange(len(v))
+            for key in ("images", "K", "R", "t"):
+                batch[key] = batch[key][rows, torch.from_numpy(v)][:, None]
+        return batch
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        prediction: Prediction = model(batch["images"], batch["K"])
+        index = self.face.face_index
+        shape = batch["vertices"][:, index]
+        shape_hat = self.face.vertices(prediction.alpha, index)
+        if prediction.camera is None:
+            return (shape_hat - shape).square().mean()
+        camera = PerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("K", "R", "t")))
+        return reprojection_loss(shape, camera, shape_hat, prediction.camera, self.n_views)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """True per-vertex error on the cropped face after similarity alignment, mm, by view for SV."""
+        index = np.arange(self.val_subjects)
+        batch = self.val.batch(index, np.random.default_rng(0), symmetrise=False)
+        device = next(model.parameters()).device
+        views = Views(batch["images"].to(device), batch["K"].to(device))
+        choices = [[v] for v in range(3)] if self.n_views == 1 else [list(range(self.n_views))]
+        names = ["front", "left", "right"] if self.n_views == 1 else ["views"]
+        result = {}
+        for name, choice in zip(names, choices, strict=True):
+            chosen = views.select(choice)
+            alpha = torch.cat(
+                [model(chosen.images[i : i + 64], chosen.K[i : i + 64]).alpha for i in range(0, len(index), 64)]
+            )
+            result[f"val_mm_{name}"] = self.error(alpha.float(), batch["vertices"])
+        result["val_mm"] = float(np.mean(list(result.values())))
+        return result
+
+    def error(self, alpha: Tensor, truth: Tensor) -> float:
+        """Mean vertex distance in mm on the cropped face after similarity alignment to the truth, over subjects."""
+        face = self.face.face_index
+        predicted = self.face.vertices(alpha, face).cpu().numpy()
+        target = truth[:, face.cpu()].numpy()
+        every = np.arange(len(face))
+        aligned = np.stack([procrustes(p[None], t, every)[0] for p, t in zip(predicted, target, strict=True)])
+        return float(np.linalg.norm(aligned - target, axis=-1).mean())
+
+
+class PretrainNetwork(nn.Module):
+    """An encoder with two linear heads: identity parameters of the shared face model, and 68 landmarks of the crop."""
+
+    def __init__(self, encoder: Encoder, n_alpha: int):
+        super().__init__()
+        self.encoder = encoder
+        self.alpha = mlp(encoder.out_features, n_alpha)
+        self.landmarks = mlp(encoder.out_features, 68 * 2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, 3, H, W) to alpha (B, K) and landmarks (B, 68, 2) as fractions of the crop's width."""
+        x = self.encoder(images)
+        return self.alpha(x), 0.5 + self.landmarks(x).view(-1, 68, 2)
+
+
+class PretrainTask:
+    """Shared pretraining: one view in, the face model's identity parameters and the landmarks out.
+
+    It stands in for the VGG-Face, ImageNet or DECA weights that the papers start from.
+    """
+
+    def __init__(
+        self, model: PretrainNetwork, face: FaceModel, train: TrainingSet, val: TrainingSet, batch_size: int, seed: int
+    ):
+        self.model: nn.Module = model
+        self.face = face
+        self.sampler = BatchSampler(train, batch_size, seed)
+        self.val = val
+        phi = face.id_basis[:, face.face_index].flatten(1).double()  # (K, 3 Nc), mm per standard deviation
+        self.pinv = torch.linalg.pinv(phi).float()  # (3 Nc, K)
+        self.weight = (phi.square().sum(1) / len(face.face_index)).float()  # (K,) mean squared mm per unit of alpha
+
+    def target(self, vertices: Tensor) -> Tensor:
+        """The face model's identity parameters (B, K) of registered scans (B, N, 3), least squares on the face."""
+        index = self.face.face_index
+        return (vertices[:, index] - self.face.mean[index]).flatten(1) @ self.pinv
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
+        batch = self.sampler(step, rank, world_size)
+        rng = self.sampler.rng(step + 1_000_000_007)
+        v = torch.from_numpy(rng.integers(batch["images"].shape[1], size=len(batch["images"])))
+        rows = torch.arange(len(v))
+        return {
+            "images": batch["images"][rows, v],
+            "landmarks": batch["landmarks"][rows, v],
+            "alpha": self.target(batch["vertices"]),
+        }
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Squared shape error on the face (mm^2) plus squared landmark error (per cent of the crop's width, times ten)."""
+        alpha, landmarks = model(batch["images"])
+        shape = ((alpha.float() - batch["alpha"]).square() * self.weight.to(alpha.device)).sum(-1).mean()
+        width = batch["images"].shape[-1]
+        points = (landmarks.float() - batch["landmarks"] / width).square().sum(-1).mean()
+        return shape + 1000.0 * points
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        batch = self.val.batch(np.arange(min(256, len(self.val))), np.random.default_rng(0), symmetrise=False)
+        device = next(model.parameters()).device
+        images, landmarks = batch["images"][:, 0].to(device), batch["landmarks"][:, 0]
+        alpha, points = model(images)
+        truth = self.target(batch["vertices"])
+        pixels = (points.float().cpu() * images.shape[-1] - landmarks).norm(dim=-1).mean()
+        r2 = 1 - (alpha.float().cpu() - truth).square().sum() / truth.square().sum()
+        return {"val_landmark_px": float(pixels), "val_alpha_unexplained": float(1 - r2)}

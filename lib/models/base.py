@@ -1,0 +1,71 @@
+"""What every method takes and what every method gives.
+
+One call serves `evaluate`, the leaderboard and the photo command alike: views in, `Reconstruction` out.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
+
+
+@dataclass(frozen=True)
+class Views:
+    """V photographs of one face for each of B faces, already cropped (see `lib.data.crops`).
+
+    images: (B, V, 3, H, W) float in [0, 1], RGB.
+    K: (B, V, 3, 3) calibration of each crop in pixels, pixel centres at +0.5.
+    landmarks: (B, V, 68, 2) detected iBUG points in crop pixels, or None.
+    """
+
+    images: Tensor
+    K: Tensor
+    landmarks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 5 or self.images.shape[2] != 3:
+            raise ValueError(f"images must be (B, V, 3, H, W), got {tuple(self.images.shape)}")
+        if self.K.shape != (*self.images.shape[:2], 3, 3):
+            raise ValueError(f"K must be (B, V, 3, 3) = {(*self.images.shape[:2], 3, 3)}, got {tuple(self.K.shape)}")
+
+    @property
+    def n_views(self) -> int:
+        return self.images.shape[1]
+
+    def select(self, index: list[int]) -> "Views":
+        """The same faces seen in the listed views only, in the listed order (a view may repeat)."""
+        landmarks = None if self.landmarks is None else self.landmarks[:, index]
+        return Views(self.images[:, index], self.K[:, index], landmarks)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The answer of every method.
+
+    vertices: (B, N, 3) mm in the head frame of the face model; faces: (F, 3) int64.
+    cameras: one camera per view, batched over B * V with the view running fastest, or None.
+    parameters: what the method regressed, by the paper's symbol (for example `alpha_id`).
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    cameras: PerspectiveCamera | WeakPerspectiveCamera | None = None
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """Anything that turns views into a face."""
+
+    def reconstruct(self, views: Views) -> Reconstruction: ...
+
+
+def no_grad_batches(n: int, size: int) -> list[slice]:
+    """Slices that cover range(n) in steps of `size`, for inference that must bound its memory."""
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def as_views(images: Tensor, K: Tensor) -> Views:
+    """Views from single images: (B, 3, H, W) and (B, 3, 3) gain a view axis of one."""
+    return Views(images[:, None], K[:, None]) if images.ndim == 4 else Views(images, K)

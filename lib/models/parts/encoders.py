@@ -1,0 +1,90 @@
+"""Image encoders: (B, 3, H, W) in [0, 1] to (B, D) features.
+
+`vgg16` is what the papers use; `resnet_tiny` is what two CPU cores can train in minutes. Both drop their classifier.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+# ImageNet statistics, the input convention of the public VGG weights; harmless for networks trained here.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Encoder(nn.Module):
+    """A convolutional trunk followed by `pool`.
+
+    pool = "flatten" keeps the grid of features (the usual VGG-16 without its classifier);
+    pool = "average" averages over the grid (Siamese, section 4.3, MV Shape-Concat).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, channels: int, grid: int, pool: str = "flatten"):
+        super().__init__()
+        if pool not in ("flatten", "average"):
+            raise ValueError(f"pool must be 'flatten' or 'average', got {pool!r}")
+        self.trunk = trunk
+        self.pool = nn.AdaptiveAvgPool2d(1 if pool == "average" else grid)
+        self.out_features = channels * (1 if pool == "average" else grid * grid)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images - self.mean) / self.std
+        # channels-last is the layout in which CPU and GPU convolutions are fastest
+        x = self.trunk(x.contiguous(memory_format=torch.channels_last))
+        return self.pool(x).flatten(1)
+
+
+class _Block(nn.Module):
+    """Basic residual block (He et al. 2016, figure 2)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or c_in != c_out:
+            self.skip = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.skip(x))
+
+
+def resnet_tiny(pool: str = "flatten", widths: tuple[int, ...] = (16, 32, 64, 128), blocks: int = 2) -> Encoder:
+    """A residual network of 0.7 M parameters for 64-pixel crops; features on a 4 x 4 grid."""
+    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    c_in = widths[0]
+    for i, width in enumerate(widths):
+        for j in range(blocks):
+            layers.append(_Block(c_in, width, stride=2 if i > 0 and j == 0 else 1))
+            c_in = width
+    return Encoder(nn.Sequential(*layers), widths[-1], grid=4, pool=pool)
+
+
+def vgg16(pool: str = "flatten") -> Encoder:
+    """VGG-16 (Simonyan and Zisserman 2015), convolutional part; features on a 7 x 7 grid for 224-pixel crops."""
+    from torchvision.models import vgg16 as torchvision_vgg16
+
+    return Encoder(torchvision_vgg16(weights=None).features, 512, grid=7, pool=pool)
+
+
+BACKBONES: dict[str, Callable[..., Encoder]] = {"resnet_tiny": resnet_tiny, "vgg16": vgg16}
+
+
+def build_encoder(name: str, pool: str = "flatten") -> Encoder:
+    """The backbone of that name; ValueError lists the known names."""
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; known: {', '.join(sorted(BACKBONES))}")
+    return BACKBONES[name](pool=pool)
+
+
+def mlp(d_in: int, d_out: int, hidden: int = 256) -> nn.Sequential:
+    """A multilayer perceptron with one hidden layer (Siamese, section 4.2: 256 units)."""
+    return nn.Sequential(nn.Linear(d_in, hidden), nn.ReLU(), nn.Linear(hidden, d_out))

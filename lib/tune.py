@@ -1,0 +1,73 @@
+"""The learning rate of every arm, chosen on the validation split with equal care.
+
+    python -m lib.tune --rates 3e-4 1e-3 3e-3
+
+Trains each run of the Siamese paper at each rate, for the steps of the active profile and one seed, from the same start,
+and writes results/siamese/<profile>/tuning.csv. The rate with the lowest validation error belongs into params.yaml.
+No test subject is read. A run whose row is there already is not trained again.
+"""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+
+from lib.core.files import atomic_write_text
+from lib.core.params import load_params
+from lib.engine.loop import DivergenceError, Interrupted
+from lib.models import siamese
+from lib.report.provenance import write_provenance
+from lib.train import train_run
+
+_COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--runs", nargs="+", default=list(siamese.RUNS), choices=siamese.RUNS)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    params = load_params(args.params)
+    profile = params["profile"]
+    table = Path("results") / "siamese" / profile / "tuning.csv"
+    for run in args.runs:
+        for lr in args.rates:
+            rows = _read(table)
+            if any(r["run"] == run and float(r["lr"]) == lr and int(r["seed"]) == args.seed for r in rows):
+                continue
+            out = Path("data") / profile / "tuning" / f"{run}-lr{lr:g}-s{args.seed}"
+            row = {"run": run, "lr": f"{lr:g}", "seed": str(args.seed)}
+            try:
+                summary = train_run(params, run, args.seed, out, lr=lr)
+                row |= {k: str(summary[k]) for k in ("steps", "val_mm", "train_loss")}
+            except DivergenceError as error:
+                print(error)
+                row |= {"steps": "", "val_mm": "diverged", "train_loss": ""}
+            rows = sorted([*_read(table), row], key=lambda r: (siamese.RUNS.index(r["run"]), float(r["lr"])))
+            _write(table, rows)
+    write_provenance(table, params)
+    print(table.read_text())
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Interrupted as error:
+        raise SystemExit(str(error)) from None

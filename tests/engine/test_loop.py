@@ -1,0 +1,132 @@
+"""The training loop: exact resume, interruption, divergence, and checkpoints that cannot be mistaken."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lib.core.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from lib.core.errors import InputError
+from lib.engine.loop import DivergenceError, Interrupted, LoopConfig, learning_rate, train
+
+
+class ToyTask:
+    """A small convolutional network with batch statistics on noise; can raise a signal at a given step."""
+
+    def __init__(self, stop_at: int | None = None, scale: float = 1.0):
+        torch.manual_seed(0)
+        self.model: nn.Module = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)
+        )
+        self.stop_at, self.scale, self.seen = stop_at, scale, []
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
+        self.seen.append(step)
+        if step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        g = torch.Generator().manual_seed(step)
+        return {"x": torch.rand(4, 3, 8, 8, generator=g)}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        target = batch["x"].mean((1, 2, 3))
+        return self.scale * (model(batch["x"]).float()[:, 0] - target).square().mean()
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return {"val": float(self.loss(model, self.batch(10_000)))}
+
+
+def config(**changes: object) -> LoopConfig:
+    return LoopConfig(
+        **({"steps": 30, "lr": 1e-2, "precision": "32-true", "threads": 1, "checkpoint_every": 7} | changes)
+    )
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("stop_at", [0, 6, 7, 20])
+def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path: Path, stop_at: int, precision: str) -> None:
+    whole = ToyTask()
+    expected = train(whole, config(precision=precision, validate_every=10), tmp_path / "a.safetensors")
+    killed = ToyTask(stop_at=stop_at)
+    with pytest.raises(Interrupted, match="run again"):
+        train(killed, config(precision=precision, validate_every=10), tmp_path / "b.safetensors")
+    resumed = ToyTask()
+    result = train(resumed, config(precision=precision, validate_every=10), tmp_path / "b.safetensors")
+    assert resumed.seen[0] == stop_at + 1
+    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert result["history"] == expected["history"]
+
+
+def test_a_checkpoint_of_another_configuration_is_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Interrupted):
+        train(ToyTask(stop_at=10), config(), path)
+    for other in ({"lr": 2e-2}, {"seed": 1}):
+        task = ToyTask()
+        train(task, config(**other), path)
+        assert task.seen[0] == 0
+    with pytest.raises(Interrupted):
+        train(ToyTask(stop_at=10), config(), path, identity={"data": "a"})
+    task = ToyTask()
+    train(task, config(), path, identity={"data": "b"})
+    assert task.seen[0] == 0
+
+
+def test_learning_lowers_the_loss(tmp_path: Path) -> None:
+    task = ToyTask()
+    before = float(task.loss(task.model, task.batch(5)).detach())
+    train(task, config(steps=60), tmp_path / "c.safetensors")
+    assert float(task.loss(task.model.eval(), task.batch(5)).detach()) < 0.5 * before
+
+
+def test_infinite_loss_stops_the_run_before_the_weights_are_spoilt(tmp_path: Path) -> None:
+    task = ToyTask(scale=float("inf"))
+    with pytest.raises(DivergenceError, match="lower the learning rate"):
+        train(task, config(), tmp_path / "c.safetensors")
+    assert all(torch.isfinite(p).all() for p in task.model.parameters())
+
+
+def test_rising_loss_stops_the_run(tmp_path: Path) -> None:
+    class Rising(ToyTask):
+        def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+            return super().loss(model, batch) * 0 + 1.3 ** len(self.seen)
+
+    with pytest.raises(DivergenceError, match="median loss rose"):
+        train(Rising(), config(steps=500), tmp_path / "c.safetensors")
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    c = config(steps=100, warmup=10, lr=1.0)
+    rates = [learning_rate(c, s) for s in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[100] < 1e-9
+    assert learning_rate(config(schedule="constant", lr=0.5), 29) == 0.5
+    with pytest.raises(ValueError, match="schedule"):
+        learning_rate(config(schedule="linear", warmup=0), 5)
+
+
+def test_checkpoint_round_trip_and_bad_files(tmp_path: Path) -> None:
+    task = ToyTask()
+    optimizer = torch.optim.AdamW(task.model.parameters())
+    task.loss(task.model, task.batch(0)).backward()
+    optimizer.step()
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, task.model, optimizer, {"step": 1})
+    other = ToyTask()
+    other_optimizer = torch.optim.AdamW(other.model.parameters())
+    assert load_checkpoint(path, other.model, other_optimizer) == {"step": 1}
+    a, b = optimizer.state_dict()["state"], other_optimizer.state_dict()["state"]
+    assert all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i])
+
+    with pytest.raises(InputError, match=r"missing\.safetensors"):
+        load_weights(tmp_path / "missing.safetensors", task.model)
+    (tmp_path / "broken.safetensors").write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"broken\.safetensors"):
+        load_weights(tmp_path / "broken.safetensors", task.model)
+    save_weights(tmp_path / "w.safetensors", nn.Linear(2, 2), {})
+    with pytest.raises(InputError, match="Sequential"):
+        load_weights(tmp_path / "w.safetensors", task.model)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -1,0 +1,229 @@
+"""The Siamese networks against the paper's text: shapes, cameras, mirroring, starts."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.losses.reprojection import reprojection_loss
+from lib.models import siamese
+from lib.models.base import Views
+from lib.models.parts.camera_frame import crop_ray_camera, ray_rotation, unmirror_camera
+from lib.models.siamese_3dmm import Siamese3DMM, build, procrustes
+from lib.renderers.cameras import PerspectiveCamera
+
+SIZE = 32
+
+
+def toy_3dmm(n_modes: int = 8, seed: int = 0) -> Siamese3DMM:
+    """A point-cloud 'face' of 30 mirrored pairs: enough to exercise everything but looks."""
+    rng = np.random.default_rng(seed)
+    half = rng.normal(0, 40, (30, 3)).astype(np.float32)
+    half[:, 0] = np.abs(half[:, 0]) + 5
+    flip = np.array([-1, 1, 1], dtype=np.float32)
+    template = np.concatenate([half, half * flip])
+    symmetry = np.concatenate([np.arange(30, 60), np.arange(30)])
+    scans = template + rng.normal(0, 2, (40, 60, 3)).astype(np.float32)
+    arrays = build(scans, symmetry, np.arange(60), n_modes, np.ones(60, dtype=np.float32))
+    faces = np.stack([np.arange(58), np.arange(1, 59), np.arange(2, 60)], -1)
+    arrays |= {"faces": faces, "landmarks": np.arange(68) % 60, "face_index": np.arange(60)}
+    model = Siamese3DMM(arrays)
+    model.symmetry = torch.from_numpy(symmetry)  # type: ignore[assignment]
+    return model
+
+
+@pytest.fixture(scope="module")
+def face() -> Siamese3DMM:
+    return toy_3dmm()
+
+
+def crops(b: int, v: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    K = torch.eye(3).repeat(b, v, 1, 1)
+    K[..., 0, 0] = K[..., 1, 1] = 90 + 20 * torch.rand(b, v, generator=g)
+    K[..., :2, 2] = SIZE / 2 + 20 * torch.rand(b, v, 2, generator=g) - 10
+    return torch.rand(b, v, 3, SIZE, SIZE, generator=g), K
+
+
+@pytest.mark.parametrize("run", siamese.RUNS)
+def test_shapes_and_gradients(face: Siamese3DMM, run: str) -> None:
+    v = 1 if run == "sv" else 3
+    model = siamese.build(run, face, "resnet_tiny")
+    images, K = crops(2, v)
+    prediction = model(images, K)
+    assert prediction.alpha.shape == (2, face.n_modes)
+    assert (prediction.camera is None) == (run == "mv_shape_concat")
+    total = prediction.alpha.square().sum()
+    if prediction.camera is not None:
+        assert prediction.camera.R.shape == (2 * v, 3, 3)
+        total = total + prediction.camera.project(face.vertices(prediction.alpha).repeat_interleave(v, 0)).sum()
+    total.backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_wrong_number_of_views_is_refused(face: Siamese3DMM) -> None:
+    with pytest.raises(ValueError, match="3 views"):
+        siamese.build("mv_add", face, "resnet_tiny")(*crops(1, 2))
+    with pytest.raises(ValueError, match="one view"):
+        siamese.build("sv", face, "resnet_tiny")(*crops(1, 2))
+
+
+def test_zero_outputs_put_a_frontal_face_in_the_middle_of_the_crop() -> None:
+    _, K = crops(5, 1)
+    camera = crop_ray_camera(torch.zeros(5, 4), torch.zeros(5, 3), K[:, 0], SIZE, span_mm=165.0)
+    points = torch.tensor([[0.0, 0, 0], [82.5, 0, 0], [-82.5, 0, 0]]).expand(5, 3, 3)
+    uv = camera.project(points)
+    assert torch.allclose(uv[:, 0, :2], torch.full((5, 2), SIZE / 2), atol=1e-3)
+    width = (uv[:, 1, :2] - uv[:, 2, :2]).norm(dim=-1)
+    # the ray's obliquity stretches the image by a little: the span fills the crop to within that
+    assert torch.all((width / SIZE - 1).abs() < 0.06)
+
+
+def test_camera_is_a_rotation_and_a_positive_depth() -> None:
+    g = torch.Generator().manual_seed(1)
+    _, K = crops(20, 1)
+    camera = crop_ray_camera(
+        torch.randn(20, 4, generator=g), 30 * torch.randn(20, 3, generator=g), K[:, 0], SIZE, 165.0
+    )
+    eye = torch.eye(3).expand(20, 3, 3)
+    assert torch.allclose(camera.R @ camera.R.transpose(1, 2), eye, atol=1e-5)
+    assert torch.allclose(torch.linalg.det(camera.R), torch.ones(20), atol=1e-5)
+    assert torch.all(camera.t[:, 2] > 0)
+    ray = ray_rotation(K[:, 0], SIZE)
+    assert torch.allclose(ray @ ray.transpose(1, 2), eye, atol=1e-5)
+
+
+def test_a_mirrored_camera_sees_the_mirrored_head_in_the_mirrored_image() -> None:
+    g = torch.Generator().manual_seed(2)
+    _, K = crops(6, 1)
+    camera = crop_ray_camera(0.3 * torch.randn(6, 4, generator=g), torch.randn(6, 3, generator=g), K[:, 0], SIZE, 165.0)
+    points = 50 * torch.randn(6, 9, 3, generator=g)
+    mirrored = unmirror_camera(camera, torch.ones(6, dtype=torch.bool), SIZE)
+    uv, uv_m = camera.project(points), mirrored.project(points * torch.tensor([-1.0, 1, 1]))
+    assert torch.allclose(uv_m[..., 0], SIZE - uv[..., 0], atol=1e-3)
+    assert torch.allclose(uv_m[..., 1], uv[..., 1], atol=1e-3)
+
+
+def test_merge_block_starts_as_the_mean_of_the_views(face: Siamese3DMM) -> None:
+    alpha_n = torch.randn(4, 3, face.n_modes)
+    for merge in ("add", "concat"):
+        block = siamese.MergeBlock(merge, face.n_modes, 3)
+        assert torch.allclose(block(alpha_n), alpha_n.mean(1), atol=1e-5), merge
+    with pytest.raises(ValueError, match="hidden units"):
+        siamese.MergeBlock("add", face.n_modes, 3, hidden=8)
+
+
+def test_addition_ignores_the_order_of_views_and_concatenation_learns_it(face: Siamese3DMM) -> None:
+    torch.manual_seed(0)
+    alpha_n = torch.randn(4, 3, face.n_modes)
+    for merge, same in (("add", True), ("concat", False)):
+        block = siamese.MergeBlock(merge, face.n_modes, 3)
+        for p in block.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+        assert torch.allclose(block(alpha_n), block(alpha_n.flip(1)), atol=1e-5) == same
+
+
+def test_multi_view_starts_from_single_view_as_its_average(face: Siamese3DMM) -> None:
+    torch.manual_seed(0)
+    single = siamese.build("sv", face, "resnet_tiny").eval()
+    images, K = crops(2, 3)
+    multi = siamese.build("mv_concat", face, "resnet_tiny", mirror_view=None)
+    siamese.start_from(multi, single)
+    multi.eval()
+    with torch.no_grad():
+        average = torch.stack([single(images[:, [v]], K[:, [v]]).alpha for v in range(3)]).mean(0)
+        assert torch.allclose(multi(images, K).alpha, average, atol=1e-4)
+    with pytest.raises(TypeError):
+        siamese.start_from(single, multi)
+
+
+def test_the_mirrored_view_is_the_mirror_image_of_the_same_network(face: Siamese3DMM) -> None:
+    """Exchanging and mirroring the side views mirrors the face that MV Add predicts, once front is left out."""
+    torch.manual_seed(0)
+    model = siamese.build("mv_add", face, "resnet_tiny", mirror_view=2).eval()
+    images, K = crops(1, 3)
+    images[:, 2], K[:, 2] = images[:, 1].flip(-1), K[:, 1]
+    K[:, 2, 0, 2] = SIZE - K[:, 1, 0, 2]
+    with torch.no_grad():
+        alpha, camera = model.single.regress(images[0, [1]], K[0, [1]])
+        prediction = model(images, K)
+    R = prediction.camera.R
+    m = torch.tensor([-1.0, 1, 1])
+    assert torch.allclose(R[2], m[:, None] * R[1] * m, atol=1e-5)
+    assert torch.allclose(R[1], camera.R[0], atol=1e-5)
+
+
+def test_reprojection_loss_is_zero_at_the_truth_and_a_known_number_beside_it() -> None:
+    K = torch.eye(3).repeat(4, 1, 1)
+    K[:, 0, 0] = K[:, 1, 1] = 100.0
+    camera = PerspectiveCamera(K, torch.eye(3).repeat(4, 1, 1), torch.tensor([[0.0, 0, 500]]).repeat(4, 1))
+    shape = torch.randn(2, 7, 3)
+    shape[..., 2] = 0  # all points at depth 500
+    assert reprojection_loss(shape, camera, shape, camera, 2) == 0
+    moved = PerspectiveCamera(K, camera.R, camera.t + torch.tensor([5.0, 0, 0]))
+    # 5 mm at 500 mm with f = 100 px is 1 px; squared, summed over two views
+    assert torch.isclose(reprojection_loss(shape, camera, shape, moved, 2), torch.tensor(2.0), atol=1e-5)
+    with pytest.raises(ValueError, match="cameras"):
+        reprojection_loss(shape, camera, shape, camera, 3)
+
+
+def test_reprojection_loss_gradient_matches_finite_differences() -> None:
+    torch.manual_seed(0)
+    K = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1) * 100
+    K[:, 2, 2] = 1
+    R, t = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1), torch.tensor([[0.0, 0, 400]] * 2, dtype=torch.float64)
+    truth = torch.randn(1, 5, 3, dtype=torch.float64) * 30
+
+    def f(shape: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
+        return reprojection_loss(truth, PerspectiveCamera(K, R, t), shape, PerspectiveCamera(K, R, translation), 2)
+
+    shape = (truth + torch.randn_like(truth)).requires_grad_()
+    assert torch.autograd.gradcheck(f, (shape, (t + 1).requires_grad_()))
+
+
+def test_3dmm_modes_are_mirror_symmetric_and_span_the_scans(face: Siamese3DMM) -> None:
+    flip = torch.tensor([-1.0, 1, 1])
+    mirrored = face.basis[:, face.symmetry] * flip
+    assert torch.allclose(mirrored, face.basis * face.mirror_sign[:, None, None], atol=1e-3)
+    assert set(face.mirror_sign.tolist()) == {1.0, -1.0}
+    alpha = torch.randn(3, face.n_modes)
+    assert torch.allclose(face.project(face.vertices(alpha)), alpha, atol=1e-3)
+    gram = face.basis.flatten(1) @ face.basis.flatten(1).T
+    assert torch.allclose(gram, torch.diag(face.std**2), atol=1e-2 * float(face.std.max() ** 2))
+    assert torch.all(face.std[:-1] >= face.std[1:])
+
+
+def test_3dmm_variance_is_all_of_it_with_all_modes() -> None:
+    full = toy_3dmm(n_modes=75)
+    assert 0.98 < full.explained <= 1.001
+    with pytest.raises(ValueError, match="modes"):
+        toy_3dmm(n_modes=200)
+
+
+def test_procrustes_undoes_a_similarity() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(0, 40, (50, 3))
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    q *= np.sign(np.linalg.det(q))
+    moved = 1.3 * target @ q.T + [5, -3, 8]
+    assert np.allclose(procrustes(moved[None], target, np.arange(50))[0], target, atol=1e-9)
+    mirrored = target * [-1, 1, 1]
+    assert not np.allclose(procrustes(mirrored[None], target, np.arange(50))[0], target, atol=1.0)
+
+
+def test_views_checks_its_shapes() -> None:
+    images, K = crops(2, 3)
+    assert Views(images, K).select([0, 0]).images.shape[1] == 2
+    with pytest.raises(ValueError, match=r"\(B, V, 3, 3\)"):
+        Views(images, K[:, :2])
+    with pytest.raises(ValueError, match=r"\(B, V, 3, H, W\)"):
+        Views(images[0], K)
+
+
+def test_paper_network_is_vgg16_on_its_own_resolution(face: Siamese3DMM) -> None:
+    with torch.device("meta"):
+        encoder = siamese.build_encoder("vgg16")
+        assert encoder(torch.empty(1, 3, 224, 224)).shape == (1, 512 * 7 * 7)
+        assert siamese.build_encoder("vgg16", pool="average").out_features == 512
+    with pytest.raises(ValueError, match="known"):
+        siamese.build_encoder("alexnet")
