@@ -1,0 +1,1 @@
+"""Errors of a reconstruction against a scan or a known truth; every published protocol is a list of named steps."""

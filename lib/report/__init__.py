@@ -1,0 +1,1 @@
+"""From per-subject errors to tables, claim verdicts, figures and their provenance."""

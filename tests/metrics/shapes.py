@@ -1,0 +1,67 @@
+"""Small meshes whose errors are known by geometry."""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+
+def grid_faces(n: int) -> np.ndarray:
+    """Triangles of an n x n grid of vertices, row by row."""
+    i = np.arange(n * n).reshape(n, n)
+    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
+    return np.r_[np.c_[a, b, c], np.c_[b, d, c]]
+
+
+def height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A face-like relief in mm: dome, nose, and some detail that pins down an alignment."""
+    dome = 60 * np.exp(-((x / 50) ** 2) - (y / 65) ** 2)
+    return dome + 22 * np.exp(-((x / 12) ** 2) - (y / 18) ** 2) + 2 * np.sin(x / 9) * np.cos(y / 7 + 1)
+
+
+def relief(n: int, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """The relief as an n x n grid mesh, ``width`` mm across."""
+    line = np.linspace(-width / 2, width / 2, n)
+    x, y = (a.ravel() for a in np.meshgrid(line, line))
+    return np.c_[x, y, height(x, y)], grid_faces(n)
+
+
+def plane(n: int, width: float, z: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A flat grid at height z."""
+    line = np.linspace(-width / 2, width / 2, n)
+    x, y = (a.ravel() for a in np.meshgrid(line, line))
+    return np.c_[x, y, np.full_like(x, z)], grid_faces(n)
+
+
+def sphere(n: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """A latitude-longitude sphere with 2n meridians and two poles."""
+    lat = np.linspace(-np.pi / 2, np.pi / 2, n + 1)[1:-1]
+    lon = np.linspace(0, 2 * np.pi, 2 * n, endpoint=False)
+    a, o = (g.ravel() for g in np.meshgrid(lat, lon, indexing="ij"))
+    ring = np.c_[np.cos(a) * np.cos(o), np.sin(a), np.cos(a) * np.sin(o)]
+    vertices = radius * np.r_[ring, [[0, -1, 0], [0, 1, 0]]]
+    m, faces = 2 * n, []
+    for j in range(m):
+        k = (j + 1) % m
+        for i in range(n - 2):
+            faces += [[i * m + j, (i + 1) * m + j, i * m + k], [i * m + k, (i + 1) * m + j, (i + 1) * m + k]]
+        faces += [[len(ring), j, k], [len(ring) + 1, (n - 2) * m + k, (n - 2) * m + j]]
+    return vertices, np.array(faces)
+
+
+def landmark_points(seed: int = 3) -> np.ndarray:
+    """51 points of the relief, the nose tip at 13."""
+    xy = np.random.default_rng(seed).uniform(-38, 38, (51, 2))
+    xy[13] = 0
+    return np.c_[xy, height(xy[:, 0], xy[:, 1])]
+
+
+def snap(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Numbers of the vertices nearest to points."""
+    return cKDTree(vertices).query(points)[1]
+
+
+def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
+    """Rotation matrix about an axis."""
+    x, y, z = np.asarray(axis) / np.linalg.norm(axis)
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = np.deg2rad(degrees)
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k

@@ -1,0 +1,226 @@
+"""Protocols on meshes with known error; the ARMSE against a slow reading of the published description."""
+
+import numpy as np
+import pytest
+
+from lib.core.errors import InputError
+from lib.metrics.protocols import PROTOCOLS, STAGES, Protocol, Step, evaluate_detailed, evaluate_subject
+from lib.metrics.scan import SubjectScan, nearest_landmarks
+from lib.metrics.similarity import Similarity, procrustes
+from lib.metrics.steps import STEPS
+from tests.metrics.shapes import landmark_points, plane, relief, rotation, snap
+from tests.metrics.test_surface import brute
+
+SCAN_PROTOCOLS = ("armse", "p2point", "p2plane", "p2mesh")
+
+
+class Case:
+    """A prediction of 2 mm pitch against a scan of 1.6 mm pitch of the same relief."""
+
+    def __init__(self, noise: float = 0.0, wobble: float = 0.0) -> None:
+        rng = np.random.default_rng(7)
+        self.truth, self.faces = relief(71, 140)
+        self.marks = snap(self.truth, landmark_points())
+        vertices, faces = relief(141, 220)
+        theirs = snap(vertices, self.truth[self.marks])
+        self.scan = SubjectScan(vertices + rng.normal(0, noise, vertices.shape), faces, theirs)
+        self.index = np.flatnonzero(np.linalg.norm(self.truth[:, :2], axis=1) < 60)
+        self.vertices = self.truth + wobble * np.sin(self.truth[:, [1, 2, 0]] / 17 + [0, 1, 2])
+
+    def errors(self, vertices: np.ndarray | None = None, **kw) -> dict[str, float]:  # type: ignore[no-untyped-def]
+        given = self.vertices if vertices is None else vertices
+        return evaluate_subject(given, self.faces, self.marks, self.scan, self.truth, self.index, **kw)
+
+
+def slow_armse(pred: np.ndarray, faces: np.ndarray, marks: np.ndarray, scan: SubjectScan) -> float:
+    """The evaluator's description in plain loops and brute force, sharing no code with the protocol but Procrustes."""
+    both = (marks >= 0) & (scan.landmarks >= 0)
+    rough = procrustes(pred[marks], scan.vertices[scan.landmarks])
+    keep = np.linalg.norm(pred - pred[marks[13]], axis=1) <= 95 / rough.scale
+    number = {old: new for new, old in enumerate(np.flatnonzero(keep))}
+    cropped = np.array([[number[i] for i in f] for f in faces if keep[f].all()])
+    points = pred[keep]
+    for i in range(20):
+        if i == 0:
+            move = procrustes(pred[marks[both]], scan.vertices[scan.landmarks[both]])
+        else:
+            gap = np.linalg.norm(points[:, None] - scan.vertices[None], axis=2)
+            move = procrustes(points, scan.vertices[gap.argmin(axis=1)])
+        points = move(points)
+
+    def rms(source: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> float:
+        out = []
+        for p in source:
+            nearest = np.linalg.norm(vertices - p, axis=1).argmin()
+            touching = triangles[(triangles == nearest).any(axis=1)]
+            out.append(
+                brute(p[None], vertices, touching)[0] if len(touching) else np.linalg.norm(vertices[nearest] - p)
+            )
+        return float(np.sqrt(np.mean(np.square(out))))
+
+    return 0.5 * (rms(points[::4], scan.vertices, scan.faces) + rms(scan.vertices[::4], points, cropped))
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_armse_is_what_the_description_says(unknown: bool) -> None:
+    pred, faces = relief(24, 230)
+    pred = Similarity(0.01, rotation((0, 1, 0), 25), np.array([3.0, 1, 2]))(pred + np.sin(pred[:, ::-1] / 13))
+    marks = snap(relief(24, 230)[0], landmark_points())
+    vertices, triangles = relief(33, 200)
+    theirs = snap(vertices, landmark_points())
+    if unknown:  # -1 in either file; it still takes part in the rough scale, as the last vertex
+        marks, theirs = marks.copy(), theirs.copy()
+        marks[[0, 5]], theirs[[5, 40]] = -1, -1
+    scan = SubjectScan(vertices, triangles, theirs)
+    ours = evaluate_subject(pred, faces, marks, scan, protocols=["armse"])["armse"]
+    assert ours == pytest.approx(slow_armse(pred, faces, marks, scan), rel=1e-9)
+
+
+def test_perfect_prediction_has_no_error_where_the_truth_is_known() -> None:
+    case = Case()
+    errors = case.errors()
+    assert errors["true_p2p"] < 1e-9 and errors["true_p2p_rigid"] < 1e-9
+    assert errors["p2mesh"] < 0.1  # two samplings of one relief
+    assert errors["p2mesh"] <= errors["p2point"] and errors["p2plane"] <= errors["p2point"]
+    assert 0.2 < errors["p2point"] < 0.8  # about 0.4 of the scan's pitch: the floor of a vertex-to-vertex measure
+
+
+def test_known_error_comes_out() -> None:
+    case = Case(wobble=2.0)
+    aligned = procrustes(case.vertices[case.index], case.truth[case.index])
+    expected = np.linalg.norm(aligned(case.vertices[case.index]) - case.truth[case.index], axis=1)
+    detail = evaluate_detailed(case.vertices, case.faces, case.marks, case.scan, case.truth, case.index)
+    assert detail["true_p2p"].value == pytest.approx(expected.mean())
+    np.testing.assert_allclose(detail["true_p2p"].errors[case.index], expected)
+    outside = np.setdiff1d(np.arange(len(case.truth)), case.index)
+    assert np.isnan(detail["true_p2p"].errors[outside]).all()
+    assert detail["p2mesh"].value < detail["true_p2p"].value  # a surface distance hides sliding along the surface
+
+
+def test_offset_plane_is_measured_exactly() -> None:
+    """Landmarks fix a plane at its height (they carry the offset), so every measure must give the offset back."""
+    scan_vertices, scan_faces = plane(61, 150)
+    vertices, faces = plane(31, 100, z=1.5)
+    steps = (Step("crop.face"), Step("correspond.nearest_surface"), Step("measure.mean_distance"))
+    known = {"offset": Protocol("offset", "test", steps)}
+    marks = np.arange(51) * 18
+    scan = SubjectScan(scan_vertices, scan_faces, np.arange(51))
+    result = evaluate_detailed(vertices, faces, marks, scan, None, np.arange(961), ["offset"], known)["offset"]
+    assert result.value == pytest.approx(1.5)
+    np.testing.assert_allclose(result.errors, 1.5)
+
+
+def test_rotated_moved_and_scaled_copies_score_the_same() -> None:
+    case = Case(noise=0.05, wobble=1.5)
+    base = case.errors()
+    move = Similarity(0.01, rotation((1, -2, 0.5), 120), np.array([5.0, -80, 300]))
+    moved = case.errors(move(case.vertices))
+    for name in ("true_p2p", *SCAN_PROTOCOLS):
+        assert moved[name] == pytest.approx(base[name], rel=1e-4), name
+    assert moved["true_p2p_rigid"] > 10  # the one that looks at size
+
+
+def test_scale_error_only_shows_in_the_rigid_measure() -> None:
+    case = Case()
+    bigger = case.errors(1.05 * case.truth, protocols=["true_p2p", "true_p2p_rigid"])
+    assert bigger["true_p2p"] < 1e-9
+    spread = case.truth[case.index] - case.truth[case.index].mean(axis=0)
+    assert bigger["true_p2p_rigid"] == pytest.approx(0.05 * np.linalg.norm(spread, axis=1).mean())
+
+
+def test_armse_crops_the_prediction_but_never_the_scan() -> None:
+    case = Case()
+    wide, faces = relief(101, 400)  # far beyond 95 mm from the nose
+    marks = snap(wide, case.truth[case.marks])
+    detail = evaluate_detailed(wide, faces, marks, case.scan, protocols=["armse"])["armse"]
+    measured = np.flatnonzero(np.isfinite(detail.errors))
+    from_nose = np.linalg.norm(wide - wide[marks[13]], axis=1)
+    assert from_nose[measured].max() < 97 and from_nose[measured].max() > 90
+    inner = SubjectScan(*relief(71, 110), snap(relief(71, 110)[0], case.truth[case.marks]))
+    smaller = evaluate_subject(wide, faces, marks, inner, protocols=["armse"])["armse"]
+    assert detail.value > smaller + 0.5  # the extent of the scan matters, as the challenge has it
+
+
+def test_unused_vertices_change_nothing_in_armse() -> None:
+    case = Case(wobble=1.0)
+    stray = np.r_[case.vertices, np.random.default_rng(0).normal(0, 50, (40, 3))]
+    one = evaluate_subject(case.vertices, case.faces, case.marks, case.scan, protocols=["armse"])
+    other = evaluate_subject(stray, case.faces, case.marks, case.scan, protocols=["armse"])
+    assert one == other
+
+
+def test_holes_in_the_scan_do_not_count() -> None:
+    case = Case(wobble=1.0)
+    hole = np.linalg.norm(case.scan.vertices[:, :2] - [28, 18], axis=1) < 14
+    faces = case.scan.faces[~hole[case.scan.faces].any(axis=1)]
+    marks = case.scan.landmarks.copy()
+    marks[hole[marks]] = -1
+    holed = SubjectScan(case.scan.vertices, faces, marks)
+    whole = case.errors(protocols=["p2point", "p2plane", "p2mesh"])
+    detail = evaluate_detailed(case.vertices, case.faces, case.marks, holed, None, case.index, list(whole))
+    for name, value in whole.items():
+        assert detail[name].value == pytest.approx(value, rel=0.15), name
+    over = case.index[np.linalg.norm(case.truth[case.index, :2] - [28, 18], axis=1) < 10]
+    assert np.isnan(detail["p2mesh"].errors[over]).all()
+
+
+def test_landmarks_by_position_and_of_68() -> None:
+    case = Case()
+    points = landmark_points()
+    points[4] = np.nan
+    marks = nearest_landmarks(case.truth, points)
+    assert marks[4] == -1 and marks[13] == case.marks[13]
+    all68 = np.r_[np.zeros(17, dtype=int), case.marks]
+    assert case.errors(protocols=["armse"]) == evaluate_subject(
+        case.vertices, case.faces, all68, case.scan, protocols=["armse"]
+    )
+
+
+def test_protocols_read_as_data() -> None:
+    assert next(iter(PROTOCOLS)) == "true_p2p"  # first in every table
+    assert str(PROTOCOLS["armse"]).startswith("crop.referenced > align.landmarks(scale=True, unknown=last_vertex)")
+    used = {step.name for protocol in PROTOCOLS.values() for step in protocol.steps}
+    assert used == set(STEPS)  # no step without a protocol
+    assert {name.split(".")[0] for name in STEPS} == set(STAGES)
+    with pytest.raises(ValueError, match="no step"):
+        Step("crop.everything")
+    with pytest.raises(ValueError, match="at the end"):
+        Protocol("x", "test", (Step("measure.mean_distance"), Step("correspond.known")))
+
+
+def test_truth_is_optional_unless_asked_for() -> None:
+    case = Case()
+    without = evaluate_subject(case.vertices, case.faces, case.marks, case.scan, None, case.index)
+    assert set(without) == set(SCAN_PROTOCOLS)
+    with pytest.raises(InputError, match="truth"):
+        evaluate_subject(case.vertices, case.faces, case.marks, case.scan, None, case.index, ["true_p2p"])
+    with pytest.raises(InputError, match="face index"):
+        evaluate_subject(case.vertices, case.faces, case.marks, case.scan, case.truth, None, ["p2mesh"])
+
+
+def test_bad_input_is_named() -> None:
+    case = Case()
+    v, f, m, s = case.vertices, case.faces, case.marks, case.scan
+    broken = v.copy()
+    broken[3] = np.nan
+    no_nose = m.copy()
+    no_nose[13] = -1
+    for arguments, words in (
+        ((broken, f, m, s), "1 of"),
+        ((v[:, :2], f, m, s), "vertices"),
+        ((v, f[:0], m, s), "triangles"),
+        ((v, f + 1, m, s), "vertex numbers"),
+        ((v, f, m[:50], s), "51 landmark"),
+        ((v, f, m + 10**6, s), "landmark vertices"),
+        ((v, f, no_nose, s), "nose tip"),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate_subject(*arguments)
+    with pytest.raises(InputError, match="no armze"):
+        evaluate_subject(v, f, m, s, protocols=["armze"])
+    with pytest.raises(InputError, match="truth"):
+        evaluate_subject(v, f, m, s, v[:10])
+    with pytest.raises(InputError, match="metres"):
+        SubjectScan(0.001 * s.vertices, s.faces, s.landmarks)
+    with pytest.raises(InputError, match="without triangles"):
+        SubjectScan(np.r_[s.vertices, [[0, 0, 0]]], s.faces, np.r_[s.landmarks[:-1], len(s.vertices)])

@@ -1,0 +1,122 @@
+"""Distances to a surface: known geometry, brute force, trimesh, and the two implementations of the inner loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.metrics import surface
+from lib.metrics.surface import MeshQuery, boundary_vertices, closest_on_triangles, vertex_normals
+from tests.metrics.shapes import plane, relief, sphere
+
+
+def brute(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Distance of every point to every triangle, the least of each."""
+    tri = vertices[faces]
+    out = []
+    for p in points:
+        d2 = closest_on_triangles(np.repeat(p[None], len(tri), 0), tri[:, 0], tri[:, 1], tri[:, 2])[1]
+        out.append(np.sqrt(d2.min()))
+    return np.array(out)
+
+
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [
+        ((0.25, 0.25, 2.0), (0.25, 0.25, 0.0)),  # over the inside
+        ((0.5, -1.0, 0.0), (0.5, 0.0, 0.0)),  # off an edge
+        ((-1.0, -1.0, 1.0), (0.0, 0.0, 0.0)),  # off a corner
+        ((1.0, 1.0, 3.0), (0.5, 0.5, 0.0)),  # off the long edge
+        ((2.0, -0.1, 0.0), (1.0, 0.0, 0.0)),
+    ],
+)
+def test_closest_point_of_one_triangle(point: tuple[float, ...], expected: tuple[float, ...]) -> None:
+    a, b, c = (np.array([x], dtype=float) for x in ((0, 0, 0), (1, 0, 0), (0, 1, 0)))
+    foot, d2 = closest_on_triangles(np.array([point]), a, b, c)
+    np.testing.assert_allclose(foot[0], expected, atol=1e-12)
+    assert d2[0] == pytest.approx(np.sum((np.array(point) - expected) ** 2))
+
+
+def test_degenerate_triangles_count_as_segment_and_point() -> None:
+    a = np.zeros((2, 3))
+    b = np.array([[1.0, 0, 0], [0, 0, 0]])
+    c = np.array([[2.0, 0, 0], [0, 0, 0]])
+    foot, d2 = closest_on_triangles(np.array([[1.5, 1, 0], [3.0, 4, 0]]), a, b, c)
+    np.testing.assert_allclose(foot, np.array([[1.5, 0, 0], [0, 0, 0]]), atol=1e-12)
+    np.testing.assert_allclose(d2, [1, 25])
+
+
+def test_compiled_and_plain_loops_agree() -> None:
+    kernels = pytest.importorskip("lib.metrics._kernels")
+    rng = np.random.default_rng(0)
+    corners = rng.normal(0, 5, (400, 3, 3))
+    corners[:5, 2] = corners[:5, 1]  # degenerate ones too
+    points = rng.normal(0, 8, (50, 3))
+    i, j = rng.integers(0, 50, 3000), rng.integers(0, 400, 3000)
+    plain = surface._distance2_numpy(points, corners, i, j)
+    np.testing.assert_allclose(kernels.distance2(points, corners, i, j), plain, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.01, 60.0))
+def test_closest_is_the_brute_force_minimum(seed: int, spread: float) -> None:
+    """Also on a triangle soup with sizes over three orders of magnitude, where vertices say little."""
+    rng = np.random.default_rng(seed)
+    size = 10 ** rng.uniform(-1, 2, (60, 1, 1))
+    tri = rng.normal(0, 30, (60, 1, 3)) + size * rng.normal(0, 1, (60, 3, 3))
+    vertices, faces = tri.reshape(-1, 3), np.arange(180).reshape(60, 3)
+    points = rng.normal(0, spread, (20, 3))
+    foot = MeshQuery(vertices, faces).closest(points)
+    np.testing.assert_allclose(
+        np.linalg.norm(points - foot, axis=1), brute(points, vertices, faces), rtol=1e-7, atol=1e-9
+    )
+
+
+def test_closest_agrees_with_trimesh() -> None:
+    trimesh = pytest.importorskip("trimesh")
+    vertices, faces = relief(30, 150)
+    rng = np.random.default_rng(1)
+    points = vertices[rng.integers(0, len(vertices), 150)] + rng.normal(0, 6, (150, 3))
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    _, distance, _ = trimesh.proximity.closest_point_naive(mesh, points)
+    ours = np.linalg.norm(points - MeshQuery(vertices, faces).closest(points), axis=1)
+    np.testing.assert_allclose(ours, distance, atol=1e-6)
+
+
+def test_incident_distance_is_an_upper_bound_and_exact_near_the_surface() -> None:
+    vertices, faces = relief(40, 150)
+    rng = np.random.default_rng(2)
+    points = vertices[rng.integers(0, len(vertices), 200)] + rng.normal(0, 4, (200, 3))
+    query = MeshQuery(vertices, faces)
+    exact = np.linalg.norm(points - query.closest(points), axis=1)
+    incident = np.linalg.norm(points - query.closest_on_incident(points), axis=1)
+    assert (incident >= exact - 1e-9).all()
+    assert np.median(incident - exact) < 0.01
+
+
+def test_offset_plane_and_sphere() -> None:
+    flat = MeshQuery(*plane(30, 100))
+    points = np.c_[np.random.default_rng(0).uniform(-40, 40, (100, 2)), np.full(100, 2.5)]
+    np.testing.assert_allclose(np.linalg.norm(points - flat.closest(points), axis=1), 2.5, atol=1e-12)
+    ball = MeshQuery(*sphere(60, 50.0))
+    outside = sphere(17, 53.0)[0]
+    distance = np.linalg.norm(outside - ball.closest(outside), axis=1)
+    assert np.abs(distance - 3).max() < 50 * (1 - np.cos(np.pi / 120)) * 2.1  # facets lie a sagitta below the sphere
+
+
+def test_normals_and_boundary() -> None:
+    vertices, faces = sphere(30, 10.0)
+    normals = vertex_normals(vertices, faces)
+    outward = np.abs(np.einsum("ij,ij->i", normals, vertices / 10))
+    assert outward.min() > 0.995
+    assert not boundary_vertices(faces, len(vertices)).any()
+    _, flat = plane(5, 1.0)
+    rim = boundary_vertices(flat, 25).reshape(5, 5)
+    assert rim.sum() == 16 and not rim[1:-1, 1:-1].any()
+
+
+def test_isolated_nearest_vertex_counts_itself() -> None:
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.2, 0.2, 5.0]])
+    query = MeshQuery(vertices, np.array([[0, 1, 2]]))
+    np.testing.assert_allclose(query.closest_on_incident(np.array([[0.2, 0.2, 4.0]])), [[0.2, 0.2, 5.0]])
+    np.testing.assert_allclose(query.closest(np.array([[0.2, 0.2, 1.0]])), [[0.2, 0.2, 0.0]], atol=1e-12)
