@@ -25,12 +25,12 @@ from lib.core.params import load_params
 from lib.core.progress import progress
 from lib.data.crops import crop_camera, crop_image, crop_transform
 from lib.data.threedfaw import Subject, ThreeDFAW
+from lib.engine.tasks import TARGET_YAW
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM
 from lib.renderers.cameras import matrix_to_euler
 from lib.train import run_folder
 
-TARGET_YAW = (0.0, -45.0, 45.0)  # front, left, right (section 4.3)
 N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
 
 
@@ -116,7 +116,7 @@ def dataset_root(params: dict[str, Any]) -> Path:
     return Path(real) if real else Path("data") / params["profile"] / "3dfaw"
 
 
-def predict(params: dict[str, Any], seed: int) -> dict[str, dict[str, np.ndarray]]:
+def predict(params: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
     """Predictions of all networks of a seed: {method: {"ids": (S,), "vertices": (S, N, 3)}}."""
     profile, cfg = params["profile"], params["siamese"]
     face = Siamese3DMM.load(Path("data") / profile / "siamese_3dmm.npz")
@@ -134,7 +134,7 @@ def predict(params: dict[str, Any], seed: int) -> dict[str, dict[str, np.ndarray
     return {m: {"ids": np.array(ids), "vertices": face.vertices(torch.stack(a)).numpy()} for m, a in alphas.items()}
 
 
-def bounds(params: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+def bounds(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
     face = Siamese3DMM.load(Path("data") / params["profile"] / "siamese_3dmm.npz")
     data = ThreeDFAW(dataset_root(params))
@@ -161,7 +161,7 @@ def oracle(face: Siamese3DMM, truth: Tensor, rounds: int = 5) -> Tensor:
     return fit
 
 
-def measure(params: dict[str, Any], predictions: dict[str, dict[str, np.ndarray]], seed: int, workers: int) -> None:
+def measure(params: dict[str, Any], predictions: dict[str, dict[str, Any]], seed: int, workers: int) -> None:
     """Write the errors of each method: every protocol of params.yaml on every subject."""
     profile = params["profile"]
     out = Path("results") / "siamese" / profile / "errors"

@@ -45,7 +45,7 @@ def loop_config(params: dict[str, Any], run: str, seed: int) -> LoopConfig:
     return from_dict(LoopConfig, merged)
 
 
-def prepare(params: dict[str, Any], run: str, seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+def prepare(params: dict[str, Any], run: str, seed: int) -> tuple[siamese.Network, dict[str, Any]]:
     """The run's network with the weights it starts from, and its identity (what it was made from)."""
     profile, cfg = params["profile"], params["siamese"]
     start = section(params, f"siamese.runs.{run}.start")
@@ -55,7 +55,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> tuple[torch.nn.Modul
     model = siamese.build(run, face, cfg["backbone"], cfg["crop_mm"], cfg["mirror_view"])
     if start == "pretrained":
         parent = encoder_path(profile, cfg["backbone"])
-        load_pretrained(parent, model.encoder if run != "mv_add" and run != "mv_concat" else model.single.encoder)
+        load_pretrained(parent, model.single.encoder if isinstance(model, siamese.MultiView) else model.encoder)
     else:
         folder = run_folder(profile, start, seed)
         parent = folder / "model.safetensors"

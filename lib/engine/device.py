@@ -46,7 +46,7 @@ def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Any:
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision=precision)
+    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     return fabric
 

@@ -8,7 +8,7 @@ from lib.data.training_set import TrainingSet
 from lib.losses.reprojection import reprojection_loss
 from lib.models.base import Views
 from lib.models.parts.encoders import Encoder, mlp
-from lib.models.siamese import MultiView, Prediction, ShapeOnly, SingleView
+from lib.models.siamese import Network, Prediction, SingleView
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera
@@ -20,15 +20,37 @@ class BatchSampler:
     def __init__(self, data: TrainingSet, batch_size: int, seed: int, symmetrise: bool = True):
         self.data, self.batch_size, self.seed, self.symmetrise = data, batch_size, seed, symmetrise
 
-    def rng(self, step: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, step])
+    def rng(self, step: int, stream: int = 0) -> np.random.Generator:
+        """Streams of one step are independent: 0 picks subjects, 1 picks views."""
+        return np.random.default_rng([self.seed, step, stream])
 
     def __call__(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
         """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same."""
         rng = self.rng(step)
         index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
         share = index[rank::world_size]
-        return self.data.batch(share, np.random.default_rng([self.seed, step, rank, 1]), symmetrise=self.symmetrise)
+        mirror = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise))
+
+
+TARGET_YAW = (0.0, -45.0, 45.0)
+"""Degrees of yaw that the multi-view networks want: front, left, right (Siamese, section 4.3)."""
+
+
+def take_views(batch: dict[str, Tensor], view: Tensor) -> dict[str, Tensor]:
+    """Keep the views (B, V') of each sample, by index into its views."""
+    rows = torch.arange(len(view))[:, None]
+    return {k: batch[k][rows, view] for k in ("images", "K", "R", "t", "landmarks")} | {"vertices": batch["vertices"]}
+
+
+def nearest_views(yaw: Tensor) -> Tensor:
+    """(B, V) yaw in degrees to (B, 3) indices of the views nearest to front, left and right."""
+    return torch.stack([(yaw - target).abs().argmin(1) for target in TARGET_YAW], 1)
+
+
+def random_views(rng: np.random.Generator, yaw: Tensor) -> Tensor:
+    """(B, 1) indices of one view per sample, drawn evenly."""
+    return torch.from_numpy(rng.integers(yaw.shape[1], size=(len(yaw), 1)))
 
 
 class SiameseTask:
@@ -39,7 +61,7 @@ class SiameseTask:
 
     def __init__(
         self,
-        model: SingleView | MultiView | ShapeOnly,
+        model: Network,
         train: TrainingSet,
         val: TrainingSet,
         batch_size: int,
@@ -55,11 +77,8 @@ class SiameseTask:
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         batch = self.sampler(step, rank, world_size)
         if self.n_views == 1:
-            v = self.sampler.rng(step + 1_000_000_007).integers(batch["images"].shape[1], size=len(batch["images"]))
-            rows = torch.arange(len(v))
-            for key in ("images", "K", "R", "t"):
-                batch[key] = batch[key][rows, torch.from_numpy(v)][:, None]
-        return batch
+            return take_views(batch, random_views(self.sampler.rng(step, 1), batch["yaw"]))
+        return take_views(batch, nearest_views(batch["yaw"]))
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         prediction: Prediction = model(batch["images"], batch["K"])
@@ -74,7 +93,8 @@ class SiameseTask:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """True per-vertex error on the cropped face after similarity alignment, mm, by view for SV."""
         index = np.arange(self.val_subjects)
-        batch = self.val.batch(index, np.random.default_rng(0), symmetrise=False)
+        batch = vars(self.val.batch(index, symmetrise=False))
+        batch = take_views(batch, nearest_views(batch["yaw"]))
         device = next(model.parameters()).device
         views = Views(batch["images"].to(device), batch["K"].to(device))
         choices = [[v] for v in range(3)] if self.n_views == 1 else [list(range(self.n_views))]
@@ -138,12 +158,10 @@ class PretrainTask:
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         batch = self.sampler(step, rank, world_size)
-        rng = self.sampler.rng(step + 1_000_000_007)
-        v = torch.from_numpy(rng.integers(batch["images"].shape[1], size=len(batch["images"])))
-        rows = torch.arange(len(v))
+        chosen = take_views(batch, random_views(self.sampler.rng(step, 1), batch["yaw"]))
         return {
-            "images": batch["images"][rows, v],
-            "landmarks": batch["landmarks"][rows, v],
+            "images": chosen["images"][:, 0],
+            "landmarks": chosen["landmarks"][:, 0],
             "alpha": self.target(batch["vertices"]),
         }
 
@@ -156,7 +174,7 @@ class PretrainTask:
         return shape + 1000.0 * points
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        batch = self.val.batch(np.arange(min(256, len(self.val))), np.random.default_rng(0), symmetrise=False)
+        batch = vars(self.val.batch(np.arange(min(256, len(self.val))), symmetrise=False))
         device = next(model.parameters()).device
         images, landmarks = batch["images"][:, 0].to(device), batch["landmarks"][:, 0]
         alpha, points = model(images)

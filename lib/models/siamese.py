@@ -177,11 +177,13 @@ def _check_views(images: Tensor, n_views: int) -> None:
         raise ValueError(f"this network merges {n_views} views (front, left, right), got {images.shape[1]}")
 
 
+Network = SingleView | MultiView | ShapeOnly
+
 RUNS = ("sv", "mv_add", "mv_concat", "mv_shape_concat")
 """The four networks of table 1 by the names of their runs; the other rows are other ways of using them."""
 
 
-def build(run: str, face: Siamese3DMM, backbone: str, crop_mm: float = 165.0, mirror_view: int | None = 2) -> nn.Module:
+def build(run: str, face: Siamese3DMM, backbone: str, crop_mm: float = 165.0, mirror_view: int | None = 2) -> Network:
     """The network of a run, with fresh weights."""
     if run == "sv":
         return SingleView(face, backbone, crop_mm)
@@ -193,7 +195,7 @@ def build(run: str, face: Siamese3DMM, backbone: str, crop_mm: float = 165.0, mi
     raise ValueError(f"unknown run {run!r}; known: {', '.join(RUNS)}")
 
 
-def start_from(model: nn.Module, parent: nn.Module) -> None:
+def start_from(model: Network, parent: Network) -> None:
     """Weights to begin with, as the paper trains: MV from SV (3.2), MV Shape-Concat from MV Concat (4.3)."""
     if isinstance(model, MultiView) and isinstance(parent, SingleView):
         model.single.load_state_dict(parent.state_dict())
@@ -204,7 +206,7 @@ def start_from(model: nn.Module, parent: nn.Module) -> None:
         raise TypeError(f"{type(model).__name__} does not start from {type(parent).__name__}")
 
 
-def load_method(run_dir: str | Path, face: Siamese3DMM | None = None) -> SingleView | MultiView | ShapeOnly:
+def load_method(run_dir: str | Path, face: Siamese3DMM | None = None) -> Network:
     """A trained network in evaluation mode from the folder that `lib.train` wrote.
 
     Raises InputError when the folder holds no trained network or its 3DMM is missing.
@@ -216,7 +218,7 @@ def load_method(run_dir: str | Path, face: Siamese3DMM | None = None) -> SingleV
     face = face or Siamese3DMM.load(Path(run_dir).parent.parent / "siamese_3dmm.npz")
     model = build(meta["run"], face, meta["backbone"], meta["crop_mm"], meta["mirror_view"])
     load_weights(path, model)
-    return model.eval()  # type: ignore[return-value]
+    return model.eval()
 
 
 @torch.no_grad()

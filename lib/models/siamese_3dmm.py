@@ -133,7 +133,7 @@ def main() -> None:
     params = load_params(parser.parse_args().params)
     face = FaceModel.load("data/face_model.npz")
     root = Path("data") / params["profile"]
-    scans = TrainingSet(root / "train", "train").scans(limit=params["siamese"]["n_scans"])
+    scans = TrainingSet(root / "train", "train", face).vertices(slice(0, params["siamese"]["n_scans"])).numpy()
     index = face.face_index.numpy()
     weight = np.full(len(face.mean), 0.25, dtype=np.float32)
     weight[index] = 1.0

@@ -1,5 +1,6 @@
 """The training loop: exact resume, interruption, divergence, and checkpoints that cannot be mistaken."""
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     c = config(steps=100, warmup=10, lr=1.0)
     rates = [learning_rate(c, s) for s in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[100] < 1e-9
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:])) and rates[100] < 1e-9
     assert learning_rate(config(schedule="constant", lr=0.5), 29) == 0.5
     with pytest.raises(ValueError, match="schedule"):
         learning_rate(config(schedule="linear", warmup=0), 5)

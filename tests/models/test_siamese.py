@@ -145,7 +145,7 @@ def test_the_mirrored_view_is_the_mirror_image_of_the_same_network(face: Siamese
     images[:, 2], K[:, 2] = images[:, 1].flip(-1), K[:, 1]
     K[:, 2, 0, 2] = SIZE - K[:, 1, 0, 2]
     with torch.no_grad():
-        alpha, camera = model.single.regress(images[0, [1]], K[0, [1]])
+        _, camera = model.single.regress(images[0, [1]], K[0, [1]])
         prediction = model(images, K)
     R = prediction.camera.R
     m = torch.tensor([-1.0, 1, 1])
