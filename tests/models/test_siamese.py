@@ -1,5 +1,7 @@
 """The Siamese networks against the paper's text: shapes, cameras, mirroring, starts."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,32 +10,10 @@ from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese
 from lib.models.base import Views
 from lib.models.parts.camera_frame import crop_ray_camera, ray_rotation, unmirror_camera
-from lib.models.siamese_3dmm import Siamese3DMM, build, procrustes
+from lib.models.siamese_3dmm import Siamese3DMM, procrustes
 from lib.renderers.cameras import PerspectiveCamera
 
 SIZE = 32
-
-
-def toy_3dmm(n_modes: int = 8, seed: int = 0) -> Siamese3DMM:
-    """A point-cloud 'face' of 30 mirrored pairs: enough to exercise everything but looks."""
-    rng = np.random.default_rng(seed)
-    half = rng.normal(0, 40, (30, 3)).astype(np.float32)
-    half[:, 0] = np.abs(half[:, 0]) + 5
-    flip = np.array([-1, 1, 1], dtype=np.float32)
-    template = np.concatenate([half, half * flip])
-    symmetry = np.concatenate([np.arange(30, 60), np.arange(30)])
-    scans = template + rng.normal(0, 2, (40, 60, 3)).astype(np.float32)
-    arrays = build(scans, symmetry, np.arange(60), n_modes, np.ones(60, dtype=np.float32))
-    faces = np.stack([np.arange(58), np.arange(1, 59), np.arange(2, 60)], -1)
-    arrays |= {"faces": faces, "landmarks": np.arange(68) % 60, "face_index": np.arange(60)}
-    model = Siamese3DMM(arrays)
-    model.symmetry = torch.from_numpy(symmetry)  # type: ignore[assignment]
-    return model
-
-
-@pytest.fixture(scope="module")
-def face() -> Siamese3DMM:
-    return toy_3dmm()
 
 
 def crops(b: int, v: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -193,7 +173,7 @@ def test_3dmm_modes_are_mirror_symmetric_and_span_the_scans(face: Siamese3DMM) -
     assert torch.all(face.std[:-1] >= face.std[1:])
 
 
-def test_3dmm_variance_is_all_of_it_with_all_modes() -> None:
+def test_3dmm_variance_is_all_of_it_with_all_modes(toy_3dmm: Callable[..., Siamese3DMM]) -> None:
     full = toy_3dmm(n_modes=75)
     assert 0.98 < full.explained <= 1.001
     with pytest.raises(ValueError, match="modes"):

@@ -1,0 +1,54 @@
+"""Table 1's rows: which frames they take, and the two bounds."""
+
+import numpy as np
+import torch
+
+from lib.evaluate import SubjectViews, default_calibration
+from lib.experiments.siamese import nearest_frames, oracle, predict_subject
+from lib.models import siamese
+from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+
+
+def test_frames_are_those_nearest_to_front_left_and_right() -> None:
+    yaw = torch.tensor([-60.0, -47, -30, 0, 5, 33, 44, 61])
+    assert nearest_frames(yaw, 2) == [[3, 1, 6], [4, 0, 5]]
+    assert nearest_frames(yaw[:3], 5)[4] == [0, 2, 0]  # more triplets than frames: the last one repeats
+
+
+def test_oracle_recovers_moved_and_scaled_faces_of_the_model(face: Siamese3DMM) -> None:
+    truth = face.vertices(torch.randn(3, face.n_modes, generator=torch.Generator().manual_seed(0)))
+    moved = 1.1 * truth @ torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) + torch.tensor([10.0, -5, 3])
+    fit = oracle(face, moved, rounds=30)
+    index = np.arange(60)
+    error = [
+        np.linalg.norm(procrustes(f[None], t, index)[0] - t, axis=-1).mean()
+        for f, t in zip(fit.numpy(), moved.numpy(), strict=True)
+    ]
+    base = [np.linalg.norm(procrustes(face.mean.numpy()[None], t, index)[0] - t, axis=-1).mean() for t in moved.numpy()]
+    assert max(error) < 0.05 * min(base)
+
+
+def test_oracle_is_no_worse_than_the_mean_outside_the_model(face: Siamese3DMM) -> None:
+    truth = face.mean + 3 * torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(1))
+    fit = oracle(face, truth)
+    index = np.arange(60)
+    for f, t in zip(fit.numpy(), truth.numpy(), strict=True):
+        with_model = np.square(procrustes(f[None], t, index)[0] - t).sum()
+        assert with_model < np.square(procrustes(face.mean.numpy()[None], t, index)[0] - t).sum()
+
+
+def test_every_row_is_predicted_and_averages_are_averages(face: Siamese3DMM) -> None:
+    torch.manual_seed(0)
+    nets = {run: siamese.build(run, face, "resnet_tiny").eval() for run in siamese.RUNS}
+    for p in (q for net in nets.values() for q in net.parameters()):
+        p.data += 0.01 * torch.randn_like(p)
+    views = SubjectViews("a", torch.rand(7, 3, 32, 32), default_calibration(32, 32).repeat(7, 1, 1))
+    rows = predict_subject(nets, views)
+    assert set(rows) == {
+        "sv_frontal", "sv_mean", "mv_add", "mv_concat", "mv_shape_concat", "mv_shape_concat_mean",
+        "sv_side", "sv_avg3", "mv_front3",
+    }  # fmt: skip
+    assert all(a.shape == (face.n_modes,) for a in rows.values())
+    each = torch.stack([nets["sv"](views.images[[i]][None], views.K[[i]][None]).alpha[0] for i in range(7)])
+    assert torch.allclose(rows["sv_mean"], each.mean(0), atol=1e-4)
+    assert (each - rows["sv_frontal"]).abs().amax(1).min() < 1e-4
