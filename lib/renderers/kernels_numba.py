@@ -10,6 +10,32 @@ import numpy as np
 from numba import njit
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _centres(low, high, size):
+    """First and last pixel whose centre lies in [low, high], within 0..size-1; compared before the conversion to an
+    integer, which far off-screen coordinates do not fit."""
+    low, high = low - 0.5, high - 0.5
+    if not (low <= size - 1.0 and high >= 0.0):
+        return 0, -1
+    first = 0
+    if low > 0.0:
+        first = int(low)
+        if first < low:
+            first += 1
+    last = size - 1
+    if high < size - 1.0:
+        last = int(high)
+    return first, last
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _edge(a, ua, va, b, ub, vb, s):
+    """Start and direction, times s, of the edge a -> b; taken as minus b -> a where b has the lower index."""
+    if a < b:
+        return ua, va, (ub - ua) * s, (vb - va) * s
+    return ub, vb, (ub - ua) * s, (vb - va) * s
+
+
 @njit(nogil=True, cache=True)
 def zbuffer(screen, faces, height, width, perspective, near, cull, face_id, zbuf):
     """Nearest face of each pixel of one image.
@@ -19,46 +45,50 @@ def zbuffer(screen, faces, height, width, perspective, near, cull, face_id, zbuf
     """
     face_id[:, :] = -1
     zbuf[:, :] = -np.inf
+    # q is linear over a face on the screen: 1/depth, or -depth; nan marks vertices whose faces are not drawn
+    q = np.empty(screen.shape[0], np.float64)
+    for n in range(screen.shape[0]):
+        z = np.float64(screen[n, 2])
+        if perspective:
+            q[n] = 1.0 / z if z > near and z < np.inf else np.nan
+        else:
+            q[n] = -z if abs(z) < np.inf else np.nan
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        z0, z1, z2 = np.float64(screen[a, 2]), np.float64(screen[b, 2]), np.float64(screen[c, 2])
-        if perspective and not (z0 > near and z1 > near and z2 > near):
-            continue
+        q0, q1, q2 = q[a], q[b], q[c]
         u0, v0 = np.float64(screen[a, 0]), np.float64(screen[a, 1])
         u1, v1 = np.float64(screen[b, 0]), np.float64(screen[b, 1])
         u2, v2 = np.float64(screen[c, 0]), np.float64(screen[c, 1])
         area = (u2 - u1) * (v0 - v1) - (v2 - v1) * (u0 - u1)
-        if not math.isfinite(area) or not math.isfinite(z0 + z1 + z2) or area == 0.0 or (cull and area > 0.0):
+        if not abs(area) < np.inf or area == 0.0 or (cull and area > 0.0) or math.isnan(q0 + q1 + q2):
             continue
-        # clamp before the conversion: a far off-screen coordinate does not fit an integer
-        x0 = int(max(math.ceil(min(u0, u1, u2) - 0.5), 0.0) if min(u0, u1, u2) < width else width)
-        x1 = int(min(math.floor(max(u0, u1, u2) - 0.5), width - 1.0) if max(u0, u1, u2) > 0.0 else -1)
-        y0 = int(max(math.ceil(min(v0, v1, v2) - 0.5), 0.0) if min(v0, v1, v2) < height else height)
-        y1 = int(min(math.floor(max(v0, v1, v2) - 0.5), height - 1.0) if max(v0, v1, v2) > 0.0 else -1)
+        # columns and rows of pixel centres inside the bounding box
+        x0, x1 = _centres(min(u0, u1, u2), max(u0, u1, u2), width)
+        y0, y1 = _centres(min(v0, v1, v2), max(v0, v1, v2), height)
         if x1 < x0 or y1 < y0:
             continue
         s = 1.0 if area > 0.0 else -1.0
-        ax, ay = (u2 - u1) * s, (v2 - v1) * s
-        bx, by = (u0 - u2) * s, (v0 - v2) * s
-        cx, cy = (u1 - u0) * s, (v1 - v0) * s
-        if perspective:
-            q0, q1, q2 = 1.0 / z0, 1.0 / z1, 1.0 / z2
-        else:
-            q0, q1, q2 = -z0, -z1, -z2
-        size = abs(area)
-        q0, q1, q2 = q0 / size, q1 / size, q2 / size
+        # Edge k starts at its vertex of lower index, whichever face it is seen from: the two faces of an edge then
+        # compute the same number with opposite signs, so that no pixel falls between them by rounding.
+        su0, sv0, ax0, ay0 = _edge(b, u1, v1, c, u2, v2, s)
+        su1, sv1, ax1, ay1 = _edge(c, u2, v2, a, u0, v0, s)
+        su2, sv2, ax2, ay2 = _edge(a, u0, v0, b, u1, v1, s)
+        inv = 1.0 / (area * s)
+        q_du = -(ay0 * q0 + ay1 * q1 + ay2 * q2) * inv
+        q_dv = (ax0 * q0 + ax1 * q1 + ax2 * q2) * inv
         for y in range(y0, y1 + 1):
             py = y + 0.5
-            r0, r1, r2 = ax * (py - v1), bx * (py - v2), cx * (py - v0)
+            r0, r1, r2 = ax0 * (py - sv0), ax1 * (py - sv1), ax2 * (py - sv2)
+            rq = q_dv * (py - v0) + q0
             for x in range(x0, x1 + 1):
                 px = x + 0.5
-                e0 = r0 - ay * (px - u1)
-                e1 = r1 - by * (px - u2)
-                e2 = r2 - cy * (px - u0)
-                if e0 >= 0.0 and e1 >= 0.0 and e2 >= 0.0:
-                    q = np.float32(e0 * q0 + e1 * q1 + e2 * q2)
-                    if q > zbuf[y, x]:
-                        zbuf[y, x] = q
+                e0 = r0 - ay0 * (px - su0)
+                e1 = r1 - ay1 * (px - su1)
+                e2 = r2 - ay2 * (px - su2)
+                if min(e0, min(e1, e2)) >= 0.0:
+                    nearness = np.float32(rq + q_du * (px - u0))
+                    if nearness > zbuf[y, x]:
+                        zbuf[y, x] = nearness
                         face_id[y, x] = f
 
 

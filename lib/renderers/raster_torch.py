@@ -1,16 +1,17 @@
-"""The pure torch z-buffer: any device, vectorised over (face, pixel) candidates, memory bounded by chunks.
+"""The pure torch z-buffer: any device, vectorised, memory bounded by chunks.
 
-The rules are those of ``rasterize.py``. Each face contributes the pixels of its bounding box as candidates; each
-candidate is tested, and the survivors are reduced per pixel with one integer minimum over a key whose high half is
-the order-preserving bit pattern of the float32 depth and whose low half is the face index.
+The rules are those of ``rasterize.py``. Faces are cut into the pixel rows of their bounding boxes; on each row the covered
+columns are an interval, found by solving the three edge functions for the column; the intervals are expanded to pixels,
+and these are reduced with one integer minimum over a key whose high half is the order-preserving bit pattern of the
+float32 depth and whose low half is the face index.
 """
 
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "bounding_boxes", "visible_faces_torch"]
+__all__ = ["CHUNK", "bounding_boxes", "expand", "visible_faces_torch"]
 
-CHUNK = 1 << 20  # candidates held at once; about 150 bytes each
+CHUNK = 1 << 19  # rows, or pixels, held at once; about 200 bytes each
 _EMPTY = torch.iinfo(torch.int64).max
 
 
@@ -22,31 +23,33 @@ def working_dtype(device: torch.device) -> torch.dtype:
 def bounding_boxes(tri: Tensor, ok: Tensor, size: tuple[int, int], margin: float = 0.0) -> tuple[Tensor, ...]:
     """First column, first row, columns and rows (each int64, shape of ``ok``) of pixel centres inside each box.
 
-    ``tri`` (..., 3 corners, >= 2) in pixels, ``ok`` (...) bool; faces that are not ok get empty boxes.
+    ``tri`` (..., 3 corners, >= 2) in pixels, ``ok`` (...) bool; faces that are not ok get empty boxes. ``margin`` px
+    widens the boxes.
     """
     h, w = size
-    limit = tri.new_tensor([w, h])
-    uv = torch.where(ok[..., None, None], tri[..., :2], 0.0)
-    low = (uv.amin(-2) - margin - 0.5).ceil().clamp(min=0.0).minimum(limit)
-    high = (uv.amax(-2) + margin - 0.5).floor().clamp(min=-1.0).minimum(limit - 1)
-    count = torch.where(ok[..., None], (high - low + 1).clamp(min=0.0), 0.0)
-    first, count = low.to(torch.int64), count.to(torch.int64)
-    return first[..., 0], first[..., 1], count[..., 0], count[..., 1]
+    first, count = [], []
+    for axis, limit in ((0, w), (1, h)):
+        a, b, c = tri[..., axis].unbind(-1)
+        low = (torch.minimum(torch.minimum(a, b), c) - (0.5 + margin)).ceil().clamp(0, limit)
+        high = (torch.maximum(torch.maximum(a, b), c) - (0.5 - margin)).floor().clamp(-1, limit - 1)
+        n = torch.where(ok, (high - low + 1).clamp(min=0), 0.0)
+        first.append(torch.where(ok, low, 0.0).to(torch.int64))
+        count.append(n.to(torch.int64))
+    return first[0], first[1], count[0], count[1]
 
 
-def candidates(cols: Tensor, total: Tensor, start: int, stop: int, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates start..stop-1 of the list that concatenates every box row by row: (box, column, row in the box).
+def expand(counts: Tensor, start: int, stop: int, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Entries start..stop-1 of the list that repeats item i ``counts[i]`` times: (item, number within the item).
 
-    ``cols`` (M,) widths, ``total`` (M,) pixels and ``ends`` (M,) = cumsum(total) of the boxes.
+    ``counts`` (M,) int64, ``ends`` (M,) = cumsum(counts).
     """
     bounds = torch.tensor([start, stop - 1], device=ends.device)
     lo, hi = torch.searchsorted(ends, bounds, right=True).tolist()
-    box_range = torch.arange(lo, hi + 1, device=ends.device)
-    counts = ends[lo : hi + 1].clamp(max=stop) - (ends[lo : hi + 1] - total[lo : hi + 1]).clamp(min=start)
-    box = torch.repeat_interleave(box_range, counts, output_size=stop - start)
-    offset = torch.arange(start, stop, device=ends.device) - (ends - total)[box]
-    row = torch.div(offset, cols[box], rounding_mode="floor")
-    return box, offset - row * cols[box], row
+    begins = ends[lo : hi + 1] - counts[lo : hi + 1]
+    share = ends[lo : hi + 1].clamp(max=stop) - begins.clamp(min=start)
+    item = torch.repeat_interleave(torch.arange(lo, hi + 1, device=ends.device), share, output_size=stop - start)
+    first = torch.repeat_interleave(begins, share, output_size=stop - start)
+    return item, torch.arange(start, stop, device=ends.device) - first
 
 
 def visible_faces_torch(
@@ -62,59 +65,111 @@ def visible_faces_torch(
     h, w = image_size
     b = screen.shape[0]
     device = screen.device
-    buffer = torch.full((b * h * w,), _EMPTY, dtype=torch.int64, device=device)
-    # float32 first (the rounding that decides visibility), then exact arithmetic
+    index = faces.to(device, torch.int64)
+    # float32 first (the rounding that decides visibility), then arithmetic that is exact for it
     points = screen.to(torch.float32).to(working_dtype(device))
-    tri = points[:, faces.to(device, torch.int64)]  # (B, F, 3, 3)
-    area = _edge(tri[..., 1, :], tri[..., 2, :], tri[..., 0, 0], tri[..., 0, 1])
-    ok = tri.isfinite().flatten(-2).all(-1) & area.isfinite() & (area < 0 if cull_backfaces else area != 0)
+    nearness = (1.0 / points[..., 2]) if perspective else -points[..., 2]
+    drawable = points.isfinite().all(-1)
     if perspective:
-        ok &= (tri[..., 2] > near).all(-1)
+        drawable &= points[..., 2] > near
+    tri = points[..., :2].index_select(1, index.reshape(-1)).reshape(b, -1, 3, 2)
+    p0, p1, p2 = tri.unbind(2)
+    area = (p2[..., 0] - p1[..., 0]) * (p0[..., 1] - p1[..., 1]) - (p2[..., 1] - p1[..., 1]) * (p0[..., 0] - p1[..., 0])
+    ok = drawable[:, index[:, 0]] & drawable[:, index[:, 1]] & drawable[:, index[:, 2]]
+    ok &= area.isfinite() & (area < 0 if cull_backfaces else area != 0)
     col0, row0, cols, rows = bounding_boxes(tri, ok, (h, w))
-    total = cols * rows
-    image, face = (total > 0).nonzero(as_tuple=True)
-    if image.numel() == 0:
-        return torch.full((b, h, w), -1, dtype=torch.int64, device=device)
-    setup = _face_setup(tri[image, face], area[image, face], perspective)
-    col0, row0, cols, total = (x[image, face] for x in (col0, row0, cols, total))
-    base = image * (h * w)
-    ends = total.cumsum(0)
-    n_candidates = int(ends[-1])
-    for start in range(0, n_candidates, chunk):
-        box, col, row = candidates(cols, total, start, min(start + chunk, n_candidates), ends)
-        col, row = col + col0[box], row + row0[box]
-        inside, nearness = _evaluate(setup, box, col, row)
-        hit = inside.nonzero().squeeze(-1)
-        box = box[hit]
-        key = _depth_key(nearness[hit]) | face[box]
-        buffer.scatter_reduce_(0, base[box] + row[hit] * w + col[hit], key, "amin")
+    image, face = (cols * rows > 0).nonzero(as_tuple=True)
+
+    buffer = torch.full((b * h * w,), _EMPTY, dtype=torch.int64, device=device)
+    if image.numel():
+        setup = _face_setup(tri[image, face], nearness[image[:, None], index[face]], index[face], area[image, face])
+        first_row, first_col = row0[image, face], col0[image, face]
+        counts, last_col = rows[image, face], first_col + cols[image, face] - 1
+        ends = counts.cumsum(0)
+        total = int(ends[-1])
+        for start in range(0, total, chunk):
+            item, k = expand(counts, start, min(start + chunk, total), ends)
+            row = first_row.index_select(0, item) + k
+            s = [x.index_select(0, item) for x in setup]
+            low, high = _row_intervals(s, row, first_col[item], last_col[item])
+            _draw(buffer, s, (face[item], image[item] * h + row, row), low, high, w, chunk)
     return torch.where(buffer == _EMPTY, -1, buffer & 0x7FFFFFFF).reshape(b, h, w)
 
 
-def _edge(a: Tensor, b: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Twice the signed area of (a, b, (u, v)), in the order of operations that the numba kernel uses too."""
-    return (b[..., 0] - a[..., 0]) * (v - a[..., 1]) - (b[..., 1] - a[..., 1]) * (u - a[..., 0])
+def _face_setup(tri: Tensor, q: Tensor, index: Tensor, area: Tensor) -> list[Tensor]:
+    """Per face (M,): for each edge its start u, v and direction du, dv; then u0, v0 and nearness q0 with its slopes.
 
-
-def _face_setup(tri: Tensor, area: Tensor, perspective: bool) -> Tensor:
-    """(M, 15) per face: for each edge its start u, v and direction du, dv (orientation made positive); three nearness."""
+    Directions are multiplied by the sign of the area, so that edge functions are >= 0 inside. Edge k starts at its
+    vertex of lower index, whichever face it is seen from: the two faces of an edge then compute the same number with
+    opposite signs, so that no pixel falls between them by rounding.
+    """
     sign = area.sign()
-    start = tri[:, [1, 2, 0], :2]
-    direction = (tri[:, [2, 0, 1], :2] - start) * sign[:, None, None]
-    nearness = (1.0 / tri[..., 2]) if perspective else -tri[..., 2]
-    nearness = nearness / area.abs()[:, None]
-    return torch.cat([start.flatten(1), direction.flatten(1), nearness], dim=1)
+    out: list[Tensor] = []
+    slopes = []
+    for i, j in ((1, 2), (2, 0), (0, 1)):
+        start = torch.where((index[:, i] < index[:, j])[:, None], tri[:, i], tri[:, j])
+        du, dv = ((tri[:, j] - tri[:, i]) * sign[:, None]).unbind(-1)
+        out += [start[:, 0].contiguous(), start[:, 1].contiguous(), du, dv]
+        slopes.append((du, dv))
+    inv = 1.0 / (area * sign)
+    q0, q1, q2 = q.unbind(-1)
+    q_du = -(slopes[0][1] * q0 + slopes[1][1] * q1 + slopes[2][1] * q2) * inv
+    q_dv = (slopes[0][0] * q0 + slopes[1][0] * q1 + slopes[2][0] * q2) * inv
+    return out + [tri[:, 0, 0].contiguous(), tri[:, 0, 1].contiguous(), q0.contiguous(), q_du, q_dv]
 
 
-def _evaluate(setup: Tensor, box: Tensor, col: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Coverage (P,) bool and nearness (P,), 1/depth or -depth, of candidate pixels."""
-    s = setup[box].unbind(1)
-    px, py = col.to(setup.dtype) + 0.5, row.to(setup.dtype) + 0.5
-    e0 = s[6] * (py - s[1]) - s[7] * (px - s[0])
-    e1 = s[8] * (py - s[3]) - s[9] * (px - s[2])
-    e2 = s[10] * (py - s[5]) - s[11] * (px - s[4])
-    inside = (e0 >= 0) & (e1 >= 0) & (e2 >= 0)
-    return inside, e0 * s[12] + e1 * s[13] + e2 * s[14]
+def _row_intervals(s: list[Tensor], row: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last covered column (R,) int64 of faces ``s`` (per row) on their rows, within low..high.
+
+    On a row an edge function is r - dv (x + 0.5 - u), which rounds monotonically in x; its zero gives the first or last
+    column up to one, and testing the function itself at that column and its neighbour settles which.
+    """
+    py = row.to(s[0].dtype) + 0.5
+    left, right = low.to(s[0].dtype), high.to(s[0].dtype)
+    for k in range(0, 12, 4):
+        u, v, du, dv = s[k : k + 4]
+        r = du * (py - v)
+        x = (r / dv + (u - 0.5)).round()  # nan or infinite where dv = 0: the row is inside or outside as a whole
+        x = torch.where(dv == 0, 0.0, x.clamp(-1e6, 1e6))
+        inside_before = r - dv * (x - 0.5 - u) >= 0
+        inside_at = r - dv * (x + 0.5 - u) >= 0
+        inside_after = r - dv * (x + 1.5 - u) >= 0
+        first = x + 1.0 - inside_at.to(x.dtype) - inside_before.to(x.dtype)
+        last = x - 1.0 + inside_at.to(x.dtype) + inside_after.to(x.dtype)
+        left = torch.where(dv < 0, torch.maximum(left, first), left)
+        right = torch.where(dv > 0, torch.minimum(right, last), right)
+        right = torch.where((dv == 0) & (r < 0), -1.0, right)
+    return left.to(torch.int64), right.to(torch.int64)
+
+
+def _draw(
+    buffer: Tensor,
+    s: list[Tensor],
+    where: tuple[Tensor, Tensor, Tensor],
+    low: Tensor,
+    high: Tensor,
+    width: int,
+    chunk: int,
+) -> None:
+    """Put the pixels low..high of each row (R,) into the z-buffer; ``where`` = face, row of the buffer, image row."""
+    filled = (high >= low).nonzero().squeeze(-1)
+    if filled.numel() == 0:
+        return
+    face, buffer_row, row = (x.index_select(0, filled) for x in where)
+    low = low[filled]
+    u0, v0, q0, q_du, q_dv = (x.index_select(0, filled) for x in s[12:])
+    q_row = q_dv * (row.to(q0.dtype) + 0.5 - v0) + q0
+    counts = high[filled] - low + 1
+    ends = counts.cumsum(0)
+    total = int(ends[-1])
+    for start in range(0, total, chunk):
+        item, k = expand(counts, start, min(start + chunk, total), ends)
+        low_k, q_row_k, q_du_k, u0_k, face_k, row_k = (
+            x.index_select(0, item) for x in (low, q_row, q_du, u0, face, buffer_row)
+        )
+        col = low_k + k
+        nearness = q_row_k + q_du_k * (col.to(q0.dtype) + 0.5 - u0_k)
+        buffer.scatter_reduce_(0, row_k * width + col, _depth_key(nearness) | face_k, "amin")
 
 
 def _depth_key(nearness: Tensor) -> Tensor:
