@@ -1,0 +1,121 @@
+"""The fit's camera: a perspective one, parametrised so that it tends smoothly to a weak-perspective one.
+
+With q = FLIP R X (camera axes: x right, y down, z forward) a point lands at
+
+    u = cx + s (q_x + t_x) / (1 + k q_z),    v = cy + s (q_y + t_y) / (1 + k q_z),
+
+where s is the scale at the head's origin in px per mm and k = 1 / distance (1/mm). It is the pinhole camera with
+f = s / k and t = (t_x, t_y, 1 / k). Focal length and distance alone are nearly inseparable in one view; s is well
+determined and k carries a prior (EXIF's focal length, or an arm's length to a few metres).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+FLIP = np.diag([1.0, -1.0, -1.0])
+MIN_K, MAX_K = 1 / 6000, 1 / 220  # 6 m is weak perspective in effect; nearer than 22 cm nobody holds a camera
+
+
+@dataclass
+class FitCamera:
+    """One view's camera; see the module's text. ``rotation`` (3, 3), ``shift`` (2,) mm, ``centre`` (2,) px."""
+
+    rotation: np.ndarray
+    shift: np.ndarray
+    scale: float
+    k: float
+    centre: np.ndarray
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) head frame, mm -> (N, 2) px."""
+        q = points @ (FLIP @ self.rotation).T
+        return self.centre + self.scale * (q[:, :2] + self.shift) / (1 + self.k * q[:, 2:])
+
+    def jacobian(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Projection with derivatives.
+
+        Returns:
+            pixels (N, 2); d pixels / d points (N, 2, 3); d pixels / d camera (N, 2, 7), the camera's seven being a small
+            rotation applied on the left of R (3), the shift (2), log scale, k.
+        """
+        turned = points @ self.rotation.T
+        q = turned @ FLIP
+        depth = 1 + self.k * q[:, 2]
+        flat = q[:, :2] + self.shift
+        factor = self.scale / depth
+        to_q = np.zeros((len(points), 2, 3))
+        to_q[:, 0, 0] = to_q[:, 1, 1] = factor
+        to_q[:, :, 2] = -(factor * self.k / depth)[:, None] * flat
+        to_points = to_q @ (FLIP @ self.rotation)
+        camera = np.zeros((len(points), 2, 7))
+        # d(exp(w) R X)/dw = -[R X]x
+        x, y, z = turned.T
+        zero = np.zeros_like(x)
+        skew = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], axis=1).reshape(-1, 3, 3)
+        camera[:, :, :3] = to_q @ (FLIP @ skew)
+        camera[:, 0, 3] = camera[:, 1, 4] = factor
+        camera[:, :, 5] = factor[:, None] * flat
+        camera[:, :, 6] = -(factor * q[:, 2] / depth)[:, None] * flat
+        return self.centre + factor[:, None] * flat, to_points, camera
+
+    def moved(self, step: np.ndarray) -> "FitCamera":
+        """The camera after a step in the seven parameters of :meth:`jacobian`."""
+        return replace(
+            self,
+            rotation=rotation_from_vector(step[:3]) @ self.rotation,
+            shift=self.shift + step[3:5],
+            scale=self.scale * float(np.exp(np.clip(step[5], -0.5, 0.5))),
+            k=float(np.clip(self.k + step[6], MIN_K, MAX_K)),
+        )
+
+    def pinhole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """K (3, 3) px, R (3, 3), t (3,) mm of the equal camera X_cam = FLIP R X + t, [u, v, 1] ~ K X_cam."""
+        focal = self.scale / self.k
+        intrinsics = np.array([[focal, 0, self.centre[0]], [0, focal, self.centre[1]], [0, 0, 1]])
+        return intrinsics, self.rotation, np.array([*self.shift, 1 / self.k])
+
+    def viewing_directions(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) unit vectors from the points towards the camera, head frame."""
+        eye = -self.rotation.T @ (FLIP @ np.array([*self.shift, 1 / self.k]))
+        rays = eye - points
+        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+    def angles(self) -> tuple[float, float, float]:
+        """Yaw, pitch, roll in degrees, as ``lib.renderers.cameras.matrix_to_euler`` splits them."""
+        r = self.rotation
+        yaw = np.arctan2(-r[2, 0], r[2, 2])
+        pitch = np.arctan2(-r[2, 1], np.hypot(r[2, 0], r[2, 2]))
+        roll = np.arctan2(-r[0, 1], r[1, 1])
+        return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
+
+
+def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
+    """Rodrigues' formula, (3,) radians -> (3, 3)."""
+    angle = float(np.linalg.norm(vector))
+    x, y, z = vector
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    if angle < 1e-8:
+        return np.eye(3) + cross
+    return np.eye(3) + np.sin(angle) / angle * cross + (1 - np.cos(angle)) / angle**2 * (cross @ cross)
+
+
+def camera_from_points(
+    points: np.ndarray, pixels: np.ndarray, centre: np.ndarray, k: float, weights: np.ndarray | None = None
+) -> FitCamera:
+    """Closed-form start: the affine camera by least squares, its nearest scaled rotation, then k as given.
+
+    Args:
+        points: (L, 3) head frame, mm. pixels: (L, 2). weights: (L,) or None.
+    """
+    weight = np.ones(len(points)) if weights is None else weights
+    root = np.sqrt(weight)[:, None]
+    design = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    solution, *_ = np.linalg.lstsq(design * root, pixels * root, rcond=None)
+    rows = np.array([solution[:3, 0], -solution[:3, 1]])  # v points down, y up
+    u, singular, vt = np.linalg.svd(rows, full_matrices=False)
+    rows = u @ vt
+    rotation = np.stack([rows[0], rows[1], np.cross(rows[0], rows[1])])
+    scale = float(singular.mean())
+    offset = solution[3] - centre
+    return FitCamera(rotation, offset / scale, scale, k, np.asarray(centre, dtype=np.float64))

@@ -1,0 +1,202 @@
+"""Choose the fit's prior weights on twins: ``python -m lib.fit.crossvalidate``.
+
+Each setting is judged on persons that did not choose it: the persons are split in folds, the best setting of the others
+is taken for each fold (that is the honest error in the table), and the setting that is best over all is what
+params.yaml should hold. No photograph and no scan of a real person takes part.
+"""
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lib.core.files import atomic_path, atomic_write_text
+from lib.fit.landmarks import FitOptions, fit_views
+from lib.fit.model import LandmarkModel, vertex_normals
+from lib.fit.twins import TwinSubject, make_twins
+
+VIEW_SETS: dict[str, tuple[float, ...]] = {"1 view": (5.0,), "2 views": (-35.0, 35.0), "3 views": (-45.0, 0.0, 45.0)}
+IDENTITY = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+EXPRESSION = (0.5, 1.0, 2.0, 4.0, 8.0)
+OFFSETS = (0.0, 1.0, 2.0, 3.0)
+
+
+@dataclass
+class Score:
+    """Errors of one setting: mm for each person (S,), by point-to-plane and by vertex distance."""
+
+    plane: np.ndarray
+    point: np.ndarray
+
+
+def face_error(model: LandmarkModel, estimate: np.ndarray, truth: np.ndarray, face: np.ndarray) -> tuple[float, float]:
+    """Median distance along the normal and mean vertex distance (mm) on the cropped face after similarity alignment."""
+    from lib.metrics.similarity import procrustes
+
+    aligned = procrustes(estimate[face], truth[face])(estimate[face])
+    gap = aligned - truth[face]
+    normals = vertex_normals(truth, model.faces)[face]
+    plane = float(np.median(np.abs(np.einsum("nc,nc->n", gap, normals))))
+    return plane, float(np.linalg.norm(gap, axis=1).mean())
+
+
+def score(model: LandmarkModel, twins: Sequence[TwinSubject], face: np.ndarray, options: FitOptions) -> Score:
+    """Fit every person with these options. The error is that of the head as it is in the first picture."""
+    errors = []
+    for twin in twins:
+        fit = fit_views(model, twin.views, options)
+        errors.append(face_error(model, model.vertices(fit.alpha, fit.beta[0]), twin.vertices[0], face))
+    plane, point = np.array(errors).T
+    return Score(plane, point)
+
+
+def mean_face(model: LandmarkModel, twins: Sequence[TwinSubject], face: np.ndarray) -> Score:
+    """What doing nothing gives."""
+    plane, point = np.array([face_error(model, model.mean, twin.vertices[0], face) for twin in twins]).T
+    return Score(plane, point)
+
+
+def grid(base: FitOptions) -> list[FitOptions]:
+    """The settings compared: priors on a grid with a shared expression, then offsets and per-view expression."""
+    options = [
+        replace(base, identity_weight=a, expression_weight=b, expression="shared")
+        for a, b in itertools.product(IDENTITY, EXPRESSION)
+    ]
+    options += [replace(base, offset_mm=offset) for offset in OFFSETS]
+    options += [replace(base, expression="per-view", expression_weight=b) for b in EXPRESSION]
+    return list(dict.fromkeys(options))
+
+
+def fold_error(scores: list[np.ndarray], folds: int) -> np.ndarray:
+    """(S,) error of each person under the setting that is best on the other folds' persons."""
+    table = np.stack(scores)
+    number = np.arange(table.shape[1]) % folds
+    held_out = np.empty(table.shape[1])
+    for fold in range(folds):
+        best = table[:, number != fold].mean(axis=1).argmin()
+        held_out[number == fold] = table[best, number == fold]
+    return held_out
+
+
+def crossvalidate(
+    model: LandmarkModel, population, face: np.ndarray, count: int, seed: int, base: FitOptions, folds: int = 5
+) -> tuple[list[dict], dict[str, float], FitOptions]:
+    """All settings on all sets of views.
+
+    Returns:
+        rows of the table; summary numbers; the setting with the least mean point-to-plane error over the sets.
+    """
+    from lib.core.progress import progress
+
+    twins = {name: make_twins(population, model, yaws, count, seed) for name, yaws in VIEW_SETS.items()}
+    settings = grid(base)
+    rows, by_set = [], {name: [] for name in twins}
+    summary: dict[str, float] = {}
+    for options in progress(settings, "prior", len(settings)):
+        row: dict = {
+            "identity_weight": options.identity_weight,
+            "expression_weight": options.expression_weight,
+            "offset_mm": options.offset_mm,
+            "expression": options.expression,
+        }
+        for name, people in twins.items():
+            result = score(model, people, face, options)
+            by_set[name].append(result.plane)
+            row[f"{name} plane"] = round(float(result.plane.mean()), 4)
+            row[f"{name} point"] = round(float(result.point.mean()), 4)
+        row["mean plane"] = round(float(np.mean([row[f"{name} plane"] for name in twins])), 4)
+        rows.append(row)
+    for name, people in twins.items():
+        reference = mean_face(model, people, face)
+        summary[f"{name}: mean face"] = round(float(reference.plane.mean()), 4)
+        summary[f"{name}: held out"] = round(float(fold_error(by_set[name], folds).mean()), 4)
+    best = int(np.argmin([row["mean plane"] for row in rows]))
+    return rows, summary, settings[best]
+
+
+def write_report(rows: list[dict], summary: dict[str, float], best: FitOptions, folder: Path) -> None:
+    """prior_cv.csv, .md and .png."""
+    columns = list(rows[0])
+    lines = [",".join(columns)] + [",".join(str(row[c]) for c in columns) for row in rows]
+    atomic_write_text(folder / "prior_cv.csv", "\n".join(lines) + "\n")
+    ordered = sorted(rows, key=lambda row: row["mean plane"])
+    text = [
+        "# Prior of the landmark fit, by cross-validation on synthetic people",
+        "",
+        "Median point-to-plane error on the cropped face (plane) and mean vertex distance (point), mm, mean over people.",
+        "Synthetic people only: no photograph or scan of a real person took part in the choice.",
+        "",
+        f"Chosen: identity weight {best.identity_weight:g}, expression weight {best.expression_weight:g}, "
+        f"offsets {best.offset_mm:g} mm, {best.expression} expression.",
+        "",
+        *(f"- {name}: {value:.3f} mm" for name, value in summary.items()),
+        "",
+        "The 12 best settings and the 3 worst:",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(str(row[c]) for c in columns) + " |" for row in [*ordered[:12], *ordered[-3:]]),
+    ]
+    atomic_write_text(folder / "prior_cv.md", "\n".join(text) + "\n")
+    _plot(rows, summary, best, folder / "prior_cv.png")
+
+
+def _plot(rows: list[dict], summary: dict[str, float], best: FitOptions, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(VIEW_SETS), figsize=(12, 3.6), sharey=True)
+    for axis, name in zip(axes, VIEW_SETS, strict=True):
+        for weight in EXPRESSION:
+            chosen = [
+                row for row in rows
+                if row["expression"] == "shared" and row["expression_weight"] == weight and row["offset_mm"] == best.offset_mm
+            ]  # fmt: skip
+            chosen.sort(key=lambda row: row["identity_weight"])
+            axis.plot(
+                [row["identity_weight"] for row in chosen], [row[f"{name} plane"] for row in chosen],
+                marker="o", label=f"expression weight {weight:g}",
+            )  # fmt: skip
+        axis.axhline(summary[f"{name}: mean face"], color="grey", linestyle=":", label="mean face")
+        axis.set_xscale("log")
+        axis.set_title(name)
+        axis.set_xlabel("identity weight")
+    axes[0].set_ylabel("median point-to-plane error (mm)")
+    axes[-1].legend(fontsize=7)
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    from lib.morphable import FaceModel, Population
+    from lib.reconstruct import load_settings
+
+    parser = argparse.ArgumentParser(prog="python -m lib.fit.crossvalidate", description=__doc__.split("\n")[0])
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--subjects", type=int, help="synthetic people in each set of views")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="folder for the report (default: results/photos/<profile>)")
+    options = parser.parse_args(arguments)
+    settings, profile = load_settings(options.params)
+    model = FaceModel.load("data/face_model.npz")
+    population = Population.load("data/population.npz")
+    linear = LandmarkModel.from_face_model(model, settings.n_id, settings.n_exp)
+    count = options.subjects or settings.cv_subjects
+    rows, summary, best = crossvalidate(
+        linear, population, model.face_index.numpy(), count, options.seed, settings.fit
+    )
+    write_report(rows, summary, best, Path(options.out or f"results/photos/{profile}"))
+    print(f"chosen: {best}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

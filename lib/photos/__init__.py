@@ -1,0 +1,1 @@
+"""From photographs to a textured mesh: reading, detecting, texturing, exporting, measuring against a scan."""
