@@ -15,6 +15,9 @@ from torch import Tensor
 SPAN_MM = 165.0
 """Millimetres of face that fill a crop: brow-to-chin is about 120 mm on the mean face, the rest is forehead and margin."""
 
+DEPTH_MM = 18.0
+"""How far behind the mean inner landmark the crop's centre lies."""
+
 CONTOUR = slice(0, 17)
 """The 17 jaw points of the 68. Detectors slide them along the silhouette with the view, so the crop ignores them."""
 
@@ -84,8 +87,13 @@ def fit_weak_perspective(
 
 
 def face_centre(mean_landmarks3d: Tensor) -> Tensor:
-    """The head-frame point (3,) in mm that a crop is centred on: middle of the 68 landmarks' bounding box."""
-    return (mean_landmarks3d.amin(0) + mean_landmarks3d.amax(0)) / 2
+    """The head-frame point (3,) in mm that a crop is centred on.
+
+    The mean of the 51 inner landmarks, moved `DEPTH_MM` into the head: between nose tip and ear, so that the face stays
+    inside the crop from profile to profile. The contour has no say, since its definition differs between detectors.
+    """
+    centre = mean_landmarks3d[17:].mean(0)
+    return centre - torch.tensor([0, 0, DEPTH_MM]).to(centre)
 
 
 def crop_transform(
