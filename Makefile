@@ -1,0 +1,82 @@
+# Two commands matter: `make repro` and `make test`. Each sets up all it needs in .venv first.
+#
+#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese] [JOBS=2]   the pipeline: tables, figures, executed notebooks
+#   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
+#   make lab           JupyterLab on the notebooks
+#   make benchmarks    time the renderer, the synthesis and one training step
+#   make tune          choose every arm's learning rate on the validation split
+#   make git-filters   notebooks without outputs in commits, readable notebook diffs (this clone only)
+#   make lock          write requirements.lock anew from requirements.in
+#   make clean         remove generated data and caches (not results/, not .venv)
+
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?=
+PAPER ?=
+JOBS ?=
+PARAMS ?=
+
+BIN := $(VENV)/bin
+# The environment is ready when a stamp named after the lock file's checksum is there.
+READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
+
+.PHONY: repro test test-fast lint lab benchmarks tune git-filters lock clean env
+.DEFAULT_GOAL := repro
+
+repro: env
+	@$(if $(PROFILE),$(BIN)/python -m lib.core.params use $(PROFILE))
+	@$(BIN)/python -m lib.pipeline $(if $(PAPER),--paper $(PAPER)) $(if $(JOBS),--jobs $(JOBS))
+
+test: lint
+	@echo "== tests, the smoke pipeline among them"
+	@$(BIN)/python -m pytest
+
+test-fast: env
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: env
+	@echo "== ruff and mypy"
+	@$(BIN)/ruff check lib tests
+	@$(BIN)/ruff format --check --quiet lib tests
+	@$(BIN)/mypy
+
+lab: env
+	@PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir="$(CURDIR)"
+
+benchmarks: env
+	@$(BIN)/python -m lib.bench
+
+tune: env
+	@$(BIN)/python -m lib.tune
+
+git-filters: env
+	@git config filter.strip-output.clean '"$(abspath $(BIN))/nbstripout" --drop-empty-cells --keep-id'
+	@git config filter.strip-output.smudge cat
+	@git config filter.strip-output.required true
+	@git config diff.jupyternotebook.command '"$(abspath $(BIN))/git-nbdiffdriver" diff'
+	@git config merge.jupyternotebook.driver '"$(abspath $(BIN))/git-nbmergedriver" merge %O %A %B %L %P'
+	@git config merge.jupyternotebook.name 'jupyter notebook merge driver'
+	@echo "notebooks/ is committed without outputs; git diff shows notebooks readably"
+
+lock: env
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --upgrade --no-emit-package opencv-python \
+	  requirements.in -o requirements.lock
+
+clean:
+	rm -rf data out .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find lib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+env: $(READY)
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "== setting up $(VENV) (once; about 2 GB to fetch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || true
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock || \
+	  { echo "uv could not; trying pip (slower)" >&2; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; }
+	@rm -f $(VENV)/.ready-*
+	@touch $@
