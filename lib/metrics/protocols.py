@@ -137,7 +137,7 @@ def evaluate_detailed(
     vertices: ArrayLike,
     faces: ArrayLike,
     landmarks: ArrayLike,
-    scan: SubjectScan,
+    scan: SubjectScan | Any,
     truth: ArrayLike | None = None,
     face_index: ArrayLike | None = None,
     protocols: Iterable[str] | None = None,
@@ -152,7 +152,7 @@ def evaluate_detailed(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError("protocols", f"no {', '.join(unknown)}; there are {', '.join(known)}")
-    first = start(vertices, faces, landmarks, scan, truth, face_index)
+    first = start(vertices, faces, landmarks, SubjectScan.prepared(scan), truth, face_index)
     done: dict[tuple[Step, ...], State] = {(): first}
     result = {}
     for name in names:
@@ -175,7 +175,7 @@ def evaluate_subject(
     vertices: ArrayLike,
     faces: ArrayLike,
     landmarks: ArrayLike,
-    scan: SubjectScan,
+    scan: SubjectScan | Any,
     truth: ArrayLike | None = None,
     face_index: ArrayLike | None = None,
     protocols: Iterable[str] | None = None,
@@ -188,7 +188,8 @@ def evaluate_subject(
         faces: (F,3) its triangles. ARMSE measures the surface these make up to 95 mm from the nose, so leave out
             what no scanner sees (mouth cavity, backs of the eyeballs): vertices without triangles are ignored there.
         landmarks: (51,) or (68,) vertex numbers of the iBUG points in the prediction, -1 for unknown.
-        scan: the subject's ground truth; build it once and pass it for every method.
+        scan: the subject's ground truth, a `SubjectScan` built once for all methods, or a `lib.core.mesh.Mesh` with
+            landmarks (the same object for all methods, then its search trees are kept too).
         truth: (N,3) registered true vertices in mm, in the prediction's topology, where known (synthetic data).
         face_index: (Nc,) vertex numbers of the cropped face.
         protocols: names from `PROTOCOLS`; all that the given truth allows when None.

@@ -122,6 +122,18 @@ class SubjectScan:
             )
         return cls(mesh.vertices, mesh.faces, marks, name)
 
+    @classmethod
+    def prepared(cls, scan: Any) -> "SubjectScan":
+        """``scan`` itself, or the prepared form of a mesh with landmarks; the last few are kept for the next method."""
+        if isinstance(scan, cls):
+            return scan
+        for mesh, ready in _RECENT:
+            if mesh is scan:
+                return ready
+        _RECENT.append((scan, cls.from_mesh(scan)))
+        del _RECENT[:-4]
+        return _RECENT[-1][1]
+
     @cached_property
     def query(self) -> MeshQuery:
         """Nearest-point queries on the scan."""
@@ -146,3 +158,6 @@ class SubjectScan:
         tree = small_gicp.KdTree(cloud)
         small_gicp.estimate_covariances(cloud, tree, num_neighbors=12, num_threads=1)
         return cloud, tree
+
+
+_RECENT: list[tuple[Any, SubjectScan]] = []

@@ -1,0 +1,223 @@
+"""Figures of a table, its claims and its errors (matplotlib), and faces coloured by error (own renderer)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from lib.core.files import atomic_path
+from lib.report.claims import OPEN, REFUTED, REPLICATED
+from lib.report.methods import BOUNDS, CONTROLS, TABLE, label
+from lib.report.tables import title
+from lib.report.view3d import ERROR_COLORS, mesh_figure, show
+
+__all__ = [
+    "error_map_sheet",
+    "forest",
+    "method_panels",
+    "mesh_figure",
+    "render_faces",
+    "save",
+    "show",
+    "subject_curves",
+    "write_figures",
+]
+
+SECTION_COLORS = {BOUNDS: "#7f7f7f", TABLE: "#1f77b4", CONTROLS: "#ff7f0e"}
+VERDICT_COLORS = {REPLICATED: "#2ca02c", REFUTED: "#d62728", OPEN: "#7f7f7f"}
+
+
+def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
+    """Write a PNG in one step, without the date and version that matplotlib would put in, and free the figure."""
+    import matplotlib.pyplot as plt
+
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+
+
+def method_panels(table: pd.DataFrame, metrics: Sequence[str]) -> Any:
+    """The paper's numbers in the first panel, ours in one panel a metric: never on one axis."""
+    import matplotlib.pyplot as plt
+
+    shown = table[[f"{m}_mean" for m in metrics] + ["reported_armse"]].notna().any(axis=1)
+    rows = table[shown].iloc[::-1].reset_index(drop=True)
+    n = len(metrics) + 1
+    figure, axes = plt.subplots(1, n, figsize=(3.2 + 2.9 * n, 0.36 * len(rows) + 1.4), sharey=True, squeeze=False)
+    y = np.arange(len(rows))
+    colors = [SECTION_COLORS.get(section, "#9467bd") for section in rows["section"]]
+    axes[0, 0].scatter(rows["reported_armse"], y, color="black", marker="D", s=28)
+    axes[0, 0].set(title="paper: ARMSE\non real 3DFAW-Video", xlabel="mm", yticks=y, yticklabels=rows["label"])
+    for axis, metric in zip(axes[0, 1:], metrics, strict=True):
+        mean = rows[f"{metric}_mean"]
+        span = np.abs(np.stack([mean - rows[f"{metric}_low"], rows[f"{metric}_high"] - mean]))
+        for i in range(len(rows)):
+            axis.errorbar(mean[i], y[i], xerr=span[:, i : i + 1], fmt="o", color=colors[i], capsize=3, ms=5)
+        axis.set(title=f"ours: {title(metric)}\n95 % interval", xlabel="mm")
+    for axis in axes[0]:
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(x=0.12)
+    figure.tight_layout()
+    return figure
+
+
+def forest(claims: pd.DataFrame, metrics: Sequence[str] | None = None) -> Any:
+    """Paired differences of every comparison with their intervals, one panel a metric; right of zero the claim holds."""
+    import matplotlib.pyplot as plt
+
+    metrics = list(dict.fromkeys(claims["metric"])) if metrics is None else list(metrics)
+    parts = claims[claims["metric"] == metrics[0]]
+    names = [f"{r['claim']}  {label(r['better'])} < {label(r['worse'])}" for _, r in parts.iterrows()]
+    y = np.arange(len(names))[::-1]
+    size = (4.2 + 3.4 * len(metrics), 0.29 * len(names) + 1.4)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        rows = claims[claims["metric"] == metric].reset_index(drop=True)
+        for i, row in rows.iterrows():
+            if not row["subjects"]:
+                continue
+            span = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            color = VERDICT_COLORS.get(row["verdict"], "#7f7f7f")
+            axis.errorbar(row["difference"], y[int(i)], xerr=np.abs(span), fmt="s", color=color, capsize=3, ms=4)
+        axis.axvline(0, color="black", lw=0.8)
+        axis.set(title=f"by {title(metric)}", xlabel="worse − better, mm (95 % interval)", yticks=y, yticklabels=names)
+        axis.grid(axis="x", alpha=0.3)
+        for i in np.flatnonzero(parts["claim"].to_numpy()[1:] != parts["claim"].to_numpy()[:-1]):
+            axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
+    handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in VERDICT_COLORS.items()]
+    figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    return figure
+
+
+def subject_curves(errors: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Any:
+    """Each method's errors in rising order: what share of the subjects stays below which error (seeds averaged)."""
+    import matplotlib.pyplot as plt
+
+    part = errors[errors["metric"] == metric]
+    methods = (
+        list(dict.fromkeys(part["method"])) if methods is None else [m for m in methods if m in set(part["method"])]
+    )
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for i, method in enumerate(methods):
+        values = np.sort(part[part["method"] == method].groupby("subject")["value"].mean().to_numpy())
+        share = 100 * np.arange(1, len(values) + 1) / len(values)
+        bound = method in ("mean_face", "oracle")
+        axis.step(values, share, where="post", label=label(method), color=f"C{i % 10}", ls="--" if bound else "-")
+    axis.set(xlabel=f"{title(metric)}, mm", ylabel="% of subjects at or below", ylim=(0, 101))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def error_colors(errors: ArrayLike, vmax: float) -> NDArray[np.float32]:
+    """Per-vertex errors (..., N) in mm as RGB (..., N, 3); NaN is clay."""
+    from matplotlib import colormaps
+
+    values = np.asarray(errors, dtype=np.float64)
+    rgb = colormaps[ERROR_COLORS](np.clip(np.nan_to_num(values) / vmax, 0, 1))[..., :3]
+    return np.where(np.isfinite(values)[..., None], rgb, [0.79, 0.72, 0.68]).astype(np.float32)
+
+
+def render_faces(
+    vertices: ArrayLike,
+    faces: ArrayLike,
+    colors: ArrayLike | None = None,
+    *,
+    size: int = 200,
+    yaw: float = 0.0,
+    span: float = 230.0,
+) -> NDArray[np.float32]:
+    """Shaded pictures of heads by the repository's own renderer, on white.
+
+    Args:
+        vertices: (B,N,3) or (N,3) mm in the head frame.
+        colors: (B,N,3) or (N,3) RGB in [0, 1]; clay when None.
+        size: pixels; yaw: degrees, positive turns the face to the image's right; span: mm that the picture is wide.
+
+    Returns:
+        (B,size,size,3) in [0, 1].
+    """
+    import torch
+
+    from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+    from lib.renderers.render import Renderer
+    from lib.renderers.shading import ambient_light, directional_light
+
+    v = torch.as_tensor(np.array(vertices, dtype=np.float32))
+    v = v[None] if v.ndim == 2 else v
+    b = len(v)
+    albedo = torch.full_like(v, 0.75) if colors is None else torch.as_tensor(np.array(colors, dtype=np.float32))
+    angle = torch.full((b,), float(np.deg2rad(yaw)))
+    zero = torch.zeros(b)
+    camera = WeakPerspectiveCamera(
+        torch.full((b,), size / span), euler_to_matrix(angle, zero, zero), torch.full((b, 2), size / 2)
+    )
+    lamp = torch.nn.functional.normalize(torch.tensor([[0.25, 0.45, 1.0]]), dim=-1).expand(b, 3)
+    light = ambient_light(b, 0.55) + directional_light(lamp, torch.full((b, 3), 0.5))
+    with torch.no_grad():
+        out = Renderer(torch.as_tensor(np.asarray(faces, dtype=np.int64)), size)(v, camera, albedo, light)
+        image = torch.where(out.mask[:, None], out.image.clamp(0, 1), torch.ones(()))
+    return image.permute(0, 2, 3, 1).numpy()
+
+
+def error_map_sheet(
+    predictions: Mapping[str, NDArray[np.float32]],
+    errors: Mapping[str, NDArray[np.float64]],
+    faces: ArrayLike,
+    names: Sequence[str],
+    *,
+    vmax: float = 4.0,
+    yaw: float = 25.0,
+    size: int = 150,
+) -> Any:
+    """Error maps on the face: a row a method, a column a subject, each with its mean error.
+
+    Args:
+        predictions: {method: (S,N,3)} mm in the head frame; errors: {method: (S,N)} mm, NaN where not measured.
+        names: the S subjects' names.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    rows, columns = len(predictions), len(names)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.55 * columns + 1.4, 1.62 * rows + 0.4), squeeze=False)
+    for row, (method, vertices) in enumerate(predictions.items()):
+        pictures = render_faces(vertices, faces, error_colors(errors[method], vmax), size=size, yaw=yaw)
+        for column in range(columns):
+            axis = axes[row, column]
+            axis.imshow(pictures[column], interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.set_xlabel(f"{np.nanmean(errors[method][column]):.2f} mm", fontsize=8, labelpad=1)
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if row == 0:
+                axis.set_title(names[column], fontsize=9)
+            if column == 0:
+                axis.set_ylabel(label(method), fontsize=8)
+    figure.tight_layout(rect=(0, 0, 0.92, 1), pad=0.4)
+    bar = figure.add_axes((0.935, 0.2, 0.015, 0.6))
+    figure.colorbar(ScalarMappable(Normalize(0, vmax), ERROR_COLORS), cax=bar, label="mm")
+    return figure
+
+
+def write_figures(
+    folder: Path, table: pd.DataFrame, claims: pd.DataFrame, errors: pd.DataFrame, metrics: Sequence[str]
+) -> list[Path]:
+    """The static figures of the Siamese report; returns their paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    figures = {
+        "siamese_methods": method_panels(table, metrics),
+        "siamese_claims": forest(claims),
+        "siamese_subjects": subject_curves(errors, metrics[0], list(table["method"])),
+    }
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in figures]

@@ -1,0 +1,109 @@
+"""What made a table: profile, data, seeds, hardware, commit, package versions. No dates, so that tables repeat exactly."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "numba", "anny", "small_gicp", "pandas")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def commit() -> dict[str, Any]:
+    """The checked-out commit, and whether tracked files other than results differ from it."""
+    number = _git("rev-parse", "HEAD")
+    if number is None:
+        return {"commit": "unknown (not a git checkout)", "dirty": None}
+    # the pipeline itself rewrites results, dvc.lock and params.yaml; they say nothing about the code
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!dvc.lock", ":!params.yaml"
+    )
+    return {"commit": number, "dirty": bool(changed)}
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, cores, memory in GiB, GPU if torch sees one."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass  # not Linux
+    facts: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "gpu": None}
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            facts["gpu"] = torch.cuda.get_device_name(0)
+    except ImportError:
+        pass
+    return facts
+
+
+def packages() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def data_source(params: dict[str, Any]) -> str:
+    """Which dataset the numbers are of."""
+    root = ((params.get("data") or {}).get("threedfaw") or {}).get("root")
+    return "3DFAW-Video (the user's licensed copy)" if root else "synthetic twin of 3DFAW-Video"
+
+
+def collect(params: dict[str, Any], errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
+    """Everything that the footer and the JSON beside a table say."""
+    from lib.metrics.icp import icp_backend
+
+    parameters = repr(sorted(_flat(params).items())).encode()
+    return {
+        "profile": str(params.get("profile", "unknown")),
+        "data": data_source(params),
+        "subjects": int(errors["subject"].nunique()),
+        "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
+        "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
+        "protocols": protocols,
+        "icp": icp_backend(),
+        "hardware": hardware(),
+        **commit(),
+        "packages": packages(),
+    }
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix: repr(tree)}
+
+
+def footer(facts: dict[str, Any]) -> str:
+    """The provenance as a line of Markdown under a table."""
+    machine = facts["hardware"]
+    device = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores, no GPU"
+    state = {True: " with uncommitted changes", False: "", None: ""}[facts["dirty"]]
+    versions = ", ".join(f"{name} {facts['packages'][name]}" for name in ("python", "torch", "numpy", "scipy"))
+    return (
+        f"*Profile `{facts['profile']}`; data: {facts['data']}, {facts['subjects']} subjects; "
+        f"seeds {', '.join(map(str, facts['seeds']))}; {device}; commit `{facts['commit'][:12]}`{state}; {versions}.*"
+    )
