@@ -80,7 +80,7 @@ def build_texture(
     total = weights.sum(axis=0)
     seen = np.einsum("vt,vtc->tc", weights, colours) / np.maximum(total, 1e-8)[:, None]
     trust = np.clip(total / 0.15, 0, 1)  # fades the photographs out where all views graze
-    image, source = _fill(model, layout, texel, corner, bary, seen, trust, size)
+    image, source = _fill(model, texel, corner, bary, seen, trust, size)
     texture = Texture(image, source, np.zeros((len(vertices[0]), 3), np.float32), gains)
     texture.vertex_colors = _vertex_colours(layout, image, len(vertices[0]))
     texture.coverage = _coverage(model, source.reshape(-1)[texel], corner)
@@ -90,7 +90,7 @@ def build_texture(
 def _rasterize_layout(layout: Unwrap, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Texels covered by the layout: flat index (P,), model vertices of the triangle (P, 3), barycentrics (P, 3)."""
     flat = layout.texels(size)
-    screen = torch.from_numpy(np.concatenate([flat, np.ones((len(flat), 1))], axis=1).astype(np.float32))[None]
+    screen = torch.from_numpy(np.concatenate([flat, layout.depth[:, None]], axis=1).astype(np.float32))[None]
     fragments = rasterize(screen, torch.from_numpy(layout.faces), (size, size), perspective=False)
     ids = fragments.face_id[0].reshape(-1).numpy()
     texel = np.flatnonzero(ids >= 0)
@@ -168,7 +168,6 @@ def _match_colours(colours: np.ndarray, weights: np.ndarray, cameras: list[FitCa
 
 def _fill(
     model: Any,
-    layout: Unwrap,
     texel: np.ndarray,
     corner: np.ndarray,
     bary: np.ndarray,
@@ -176,29 +175,63 @@ def _fill(
     trust: np.ndarray,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs where trusted, else the mirrored texel, else the adapted albedo; then a gutter around islands."""
+    """Photographs where trusted, else the mirrored texel, else adapted albedo (hair: what was seen of it); then a gutter."""
     from scipy.ndimage import distance_transform_edt
 
-    colour = np.zeros((size * size, 3), dtype=np.float32)
-    known = np.zeros(size * size, dtype=np.float32)
-    covered = np.zeros(size * size, dtype=bool)
-    colour[texel], known[texel], covered[texel] = seen, trust, True
-    colour, known = colour.reshape(size, size, 3), known.reshape(size, size)
-    covered = covered.reshape(size, size)
-    base = np.zeros((size * size, 3), dtype=np.float32)
+    def spread(values: np.ndarray) -> np.ndarray:
+        full = np.zeros((size * size, *values.shape[1:]), dtype=np.float32)
+        full[texel] = values
+        return full.reshape(size, size, *values.shape[1:])
+
+    label = _array(model.region_labels)[corner[:, 0]]
     albedo = adapted_albedo(model, corner, bary, seen, trust)
-    base[texel] = np.einsum("pk,pkc->pc", bary, albedo[corner])
-    base = base.reshape(size, size, 3)
-    flipped, flipped_known = colour[:, ::-1], known[:, ::-1] * covered
-    # a mirrored half was lit from the other side: bring its slowly varying brightness to that of the adapted albedo's
-    second = np.clip(flipped, 0, 1)
-    rest = flipped_known[..., None] * second + (1 - flipped_known[..., None]) * base
+    plain = np.einsum("pk,pkc->pc", bary, albedo[corner])
+    trust = trust * _skin_like(label, seen, plain)
+    covered = spread(np.ones(len(texel))) > 0
+    colour, known, base = spread(seen), spread(trust), spread(plain)
+    scalp = spread((label == _label("scalp")).astype(np.float32)) > 0
+    if (known[scalp] > 0.5).sum() > 500:
+        base[scalp] = pull_push(colour, known * scalp)[scalp]
+    mirrored_known = known[:, ::-1] * covered
+    rest = mirrored_known[..., None] * colour[:, ::-1] + (1 - mirrored_known[..., None]) * base
     image = known[..., None] * colour + (1 - known[..., None]) * rest
-    source = np.where(known >= 0.5, 1, np.where(flipped_known >= 0.5, 2, 3)).astype(np.uint8)
+    source = np.where(known >= 0.5, 1, np.where(mirrored_known >= 0.5, 2, 3)).astype(np.uint8)
     source[~covered] = 0
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     image = image[nearest[0], nearest[1]]
     return np.clip(image, 0, 1).astype(np.float32), source
+
+
+def _skin_like(label: np.ndarray, seen: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """(P,) 1 where a photographed ear or neck has skin's colour, falling to 0: there background and clothes show through.
+
+    Compared is chromaticity, which shadow does not change, and brightness only when it differs more than threefold.
+    """
+    chroma = seen / np.maximum(seen.sum(axis=1, keepdims=True), 0.05)
+    expected = plain / np.maximum(plain.sum(axis=1, keepdims=True), 0.05)
+    off = np.linalg.norm(chroma - expected, axis=1) / 0.06
+    bright = np.abs(np.log(np.maximum(seen.mean(axis=1), 0.01) / np.maximum(plain.mean(axis=1), 0.01))) / 1.1
+    like = np.exp(-0.5 * (off**4 + bright**4))
+    return np.where((label == _label("ears")) | (label == _label("neck")), like, 1.0).astype(np.float32)
+
+
+def pull_push(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Smooth extrapolation of (T, T, 3) from where ``known`` (T, T) in [0, 1] is high: average down, interpolate up."""
+    size = known.shape[0]
+    if size <= 1 or size % 2:
+        mean = (colour * known[..., None]).sum(axis=(0, 1)) / max(float(known.sum()), 1e-6)
+        return np.broadcast_to(mean.astype(np.float32), colour.shape)
+
+    def halve(values: np.ndarray) -> np.ndarray:
+        return values.reshape(size // 2, 2, size // 2, 2, -1).mean(axis=(1, 3))
+
+    weight = halve(known[..., None])
+    smaller = halve(colour * known[..., None]) / np.maximum(weight, 1e-6)
+    coarse = pull_push(smaller.astype(np.float32), np.minimum(weight[..., 0] * 4, 1))
+    row, column = np.mgrid[0:size, 0:size].reshape(2, -1)
+    larger = sample(coarse, (column + 0.5) / 2, (row + 0.5) / 2) if size > 4 else coarse.repeat(2, 0).repeat(2, 1)
+    larger = larger.reshape(size, size, 3)
+    return known[..., None] * colour + (1 - known[..., None]) * larger
 
 
 def adapted_albedo(model: Any, corner: np.ndarray, bary: np.ndarray, seen: np.ndarray, trust: np.ndarray) -> np.ndarray:
@@ -225,10 +258,14 @@ def adapted_albedo(model: Any, corner: np.ndarray, bary: np.ndarray, seen: np.nd
     return np.clip(fitted, 0, 1)
 
 
-def _front_labels(model: Any) -> list[int]:
+def _label(name: str) -> int:
     from lib.morphable import REGIONS
 
-    return [REGIONS.index(name) for name in FRONT_REGIONS]
+    return REGIONS.index(name)
+
+
+def _front_labels(model: Any) -> list[int]:
+    return [_label(name) for name in FRONT_REGIONS]
 
 
 def _vertex_colours(layout: Unwrap, image: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from lib.morphable import FaceModel
 
 MAGNIFY = 1.2  # how much more texture the face gets than the back of the head, per degree
+AXIS_Z = -85.0  # mm behind the mean face's centre: about the ears
 TURN = 0.92  # width of a full turn; the rest is room for triangles that cross the seam
 ISLAND = 0.17  # side of the square islands for eyes and mouth, as a share of the texture
 
@@ -28,11 +29,14 @@ class Unwrap:
         uv: (M, 2) in [0, 1], origin at the lower left (OBJ's convention; glTF counts v from the top).
         vertex: (M,) the model's vertex behind each entry.
         faces: (F, 3) triangles of entries of ``uv``, in the order of the model's faces.
+        depth: (M,) which layer is on top where the layout folds over itself (lids over sockets, an ear's rim): the
+            smallest wins. What is underneath shows the colour of what covers it.
     """
 
     uv: np.ndarray
     vertex: np.ndarray
     faces: np.ndarray
+    depth: np.ndarray
 
     def texels(self, size: int) -> np.ndarray:
         """(M, 2) positions in a size x size texture, px, origin at the top left, v down."""
@@ -63,13 +67,14 @@ def unwrap(model: FaceModel) -> Unwrap:
         count += len(used)
     uv = np.concatenate([table[0] for table in tables])
     vertex = np.concatenate([table[1] for table in tables])
-    return Unwrap(*_cut_seam(uv, vertex, corner))
+    uv, vertex, corner = _cut_seam(uv, vertex, corner)
+    outward = np.linalg.norm(mean[vertex] - np.array([0.0, 20.0, AXIS_Z]), axis=1)
+    return Unwrap(uv, vertex, corner, 1000.0 - outward)
 
 
 def _outside(points: np.ndarray) -> np.ndarray:
     """Unroll around a vertical axis through the head's middle; height is the arc length along a sphere-like profile."""
-    axis_z = -85.0  # mm behind the mean face's centre: about the ears
-    x, y, z = points[:, 0], points[:, 1], points[:, 2] - axis_z
+    x, y, z = points[:, 0], points[:, 1], points[:, 2] - AXIS_Z
     angle = np.arctan2(x, z)
     u = 0.5 + 0.5 * TURN * np.arctan(MAGNIFY * angle) / np.arctan(MAGNIFY * np.pi)
     radius = np.hypot(x, z)
