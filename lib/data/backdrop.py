@@ -53,7 +53,7 @@ def sample_backdrops(count: int, rng: np.random.Generator) -> Backdrops:
     waves = np.zeros((count, 3, 6), np.float32)
     waves[..., :2] = rng.normal(0, 1, (count, 3, 2)) * rng.choice([3, 8, 25], (count, 3, 1))
     waves[..., 2] = rng.uniform(0, 2 * np.pi, (count, 3))
-    strength = rng.uniform(0, 0.05, (count, 3, 1)) * (rng.random((count, 3, 1)) < 0.5)
+    strength = rng.uniform(0, 0.04, (count, 3, 1)) * (rng.random((count, 3, 1)) < 0.35)
     waves[..., 3:] = strength * rng.normal(1, 0.3, (count, 3, 3))
     return Backdrops(gradient.astype(np.float32), shapes, waves)
 

@@ -22,9 +22,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
+from lib.core.log import log
 from lib.core.mesh import Mesh, write_obj
 from lib.core.params import from_dict, load_params, section
 from lib.data.backdrop import Backdrops, sample_backdrops
@@ -34,6 +36,8 @@ from lib.data.pool import run_pool
 from lib.data.scan import Scan, ScannerConfig, simulate_scan
 from lib.data.scene import Cameras, Studio, detector_noise, sample_cameras
 from lib.data.sensor import Sensors, sample_casts, sample_sensors
+from lib.data.threedfaw import ThreeDFAW
+from lib.morphable.detail import refine, subdivision
 
 VERSION = 1
 
@@ -42,17 +46,18 @@ CAMERAS = ("phone", "static")
 
 @dataclass(frozen=True)
 class TwinConfig:
-    """Section data.threedfaw of params.yaml."""
+    """Section data.threedfaw of params.yaml. `frames` counts per video; with `root` set nothing is synthesised."""
 
     n_subjects: int
-    n_frames: int = 13
+    root: str | None = None
+    frames: int = 13
     frame_size: int = 256
     max_yaw: float = 60.0
     seed: int = 0
     scanner: ScannerConfig = field(default_factory=ScannerConfig)
 
     def __post_init__(self) -> None:
-        for name, least in (("n_subjects", 1), ("n_frames", 1), ("frame_size", 32)):
+        for name, least in (("n_subjects", 1), ("frames", 1), ("frame_size", 32)):
             if getattr(self, name) < least:
                 raise InputError(f"data.threedfaw.{name}", f"at least {least}, found {getattr(self, name)}")
 
@@ -64,6 +69,8 @@ class Person:
     fine: np.ndarray
     faces: np.ndarray
     albedo: np.ndarray
+    occlusion: np.ndarray
+    gloss: np.ndarray
     coarse: np.ndarray
     landmarks: np.ndarray
     size: float
@@ -76,27 +83,40 @@ def subject_id(index: int) -> str:
 
 def draw_person(people: People, config: TwinConfig, index: int, rng: np.random.Generator) -> Person:
     """Subject `index`: shape from the full generator, near-neutral expression, surface detail at a finer resolution."""
-    from lib.morphable.detail import refine
-
     identities, neutral, albedo = people.draw(1, rng)
     expression, _ = people.population.expressions(1, rng, strength=0.08)
     coarse = neutral[0] + expression[0]
-    fine, faces, fine_albedo = refine(people.model, coarse, albedo[0], rng)
-    return Person(fine, faces, fine_albedo, coarse, coarse[people.landmarks], float(identities.size[0]))
+    step = subdivision(people.model)
+    control = coarse.copy()
+    for _ in range(4):  # Loop surfaces shrink: move the control mesh until the surface passes through the true vertices
+        control += coarse - step(control)[: len(coarse)]
+    fine, faces, fine_albedo = refine(people.model, control, albedo[0], rng)
+    per_vertex = step(np.stack([people.occlusion, people.gloss], 1))
+    return Person(
+        fine=fine,
+        faces=faces,
+        albedo=fine_albedo,
+        occlusion=np.clip(per_vertex[:, 0], 0, 1),
+        gloss=per_vertex[:, 1],
+        coarse=coarse,
+        landmarks=coarse[people.landmarks],
+        size=float(identities.size[0]),
+    )
 
 
 def video_cameras(kind: str, config: TwinConfig, rng: np.random.Generator) -> tuple[Cameras, np.ndarray]:
     """Cameras of one video (F) and their yaw (F,) in degrees, from one side to the other, head frame at mean size."""
-    n = config.n_frames
+    n = config.frames
     sweep = np.linspace(-config.max_yaw, config.max_yaw, n) if n > 1 else np.zeros(1)
     step = 2 * config.max_yaw / max(n - 1, 1)
     yaw = np.clip(sweep + rng.normal(0, 0.15 * step, n), -config.max_yaw, config.max_yaw)
     yaw = np.sort(yaw) * rng.choice([-1, 1])
     if kind == "phone":
-        fov, fill, pitch, roll = (56.0, 64.0), (0.5, 0.6), 4.0, 5.0
+        fov, fill, pitch, roll = (56.0, 64.0), (0.44, 0.58), 4.0, 5.0
     else:
-        fov, fill, pitch, roll = (22.0, 30.0), (0.42, 0.5), 3.0, 3.0
-    cameras = sample_cameras(yaw, rng, config.frame_size, fov, fill, pitch, roll, shift_std=0.03, per=n)
+        fov, fill, pitch, roll = (22.0, 30.0), (0.42, 0.52), 3.0, 3.0
+    cameras = sample_cameras(yaw, rng, config.frame_size, fov, fill, pitch, roll, shift_std=0.06, per=n)
+    cameras.t = gaussian_filter1d(cameras.t, 1.5, axis=0, mode="nearest")  # hands and heads drift, they do not jump
     return cameras, yaw.astype(np.float32)
 
 
@@ -176,9 +196,7 @@ def make_subject(root: Path, people: People, config: TwinConfig, index: int, sig
     scan = simulate_scan(person.fine, person.faces, person.landmarks, person.size, rng, config.scanner)
     write_obj(root / "gt" / f"mesh{name}.obj", Mesh(scan.mesh.vertices, scan.mesh.faces))
     atomic_write_text(root / "gt" / f"VertexLandmarks{name}.txt", "\n".join(map(str, scan.landmarks51)) + "\n")
-    gloss = refined_gloss(people, person)
-    studio = Studio.__new__(Studio)
-    studio.faces, studio.gloss, studio.occlusion = person.faces, gloss, refined_occlusion(people, person)
+    studio = Studio(person.faces, person.occlusion, person.gloss)
     for k, kind in enumerate(CAMERAS):
         make_video(
             root / "frames" / name / kind, kind, person, scan, studio, config, stream("3dfaw", config.seed, index, k)
@@ -191,3 +209,81 @@ def make_subject(root: Path, people: People, config: TwinConfig, index: int, sig
         translation=scan.translation,
         signature=signature,
     )
+
+
+def subject_is_done(root: Path, config: TwinConfig, index: int, signature: str) -> bool:
+    """Whether all files of subject `index` are there and come from the same settings."""
+    name = subject_id(index)
+    try:
+        truth = load_npz(root / "truth" / f"{name}.npz", required=("signature", "vertices"))
+    except InputError:
+        return False
+    files = [root / "gt" / f"mesh{name}.obj", root / "gt" / f"VertexLandmarks{name}.txt"]
+    for kind in CAMERAS:
+        folder = root / "frames" / name / kind
+        files += [folder / "cameras.json", folder / "landmarks.json"]
+        files += [folder / f"frame_{i + 1:04d}.jpg" for i in range(config.frames)]
+    return str(truth["signature"]) == signature and all(path.is_file() for path in files)
+
+
+_PEOPLE: dict[str, People] = {}
+
+
+def _work(job: tuple[str, TwinConfig, str, int, str]) -> int:
+    """Make one subject unless it is there; returns 1 when it was made. Runs in a worker process."""
+    root, config, face_model, index, signature = job
+    if subject_is_done(Path(root), config, index, signature):
+        return 0
+    if face_model not in _PEOPLE:
+        _PEOPLE[face_model] = People.load(face_model)
+    make_subject(Path(root), _PEOPLE[face_model], config, index, signature)
+    return 1
+
+
+def make_twin(root: str | Path, config: TwinConfig, face_model: str | Path, workers: int | None = None) -> int:
+    """Write all missing subjects below `root`; returns how many were made. `workers`: default all cores, 0 = here."""
+    root = Path(root)
+    files = (Path(face_model), Path(face_model).with_name("population.npz"))
+    signature = fingerprint(VERSION, sorted(asdict(config).items(), key=lambda item: item[0]), *files)
+    jobs = [(str(root), config, str(face_model), i, signature) for i in range(config.n_subjects)]
+    made = sum(run_pool(_work, jobs, "3DFAW twin, subjects", workers))
+    ids = [subject_id(i) for i in range(config.n_subjects)]
+    _remove_others(root, set(ids))
+    atomic_write_text(root / "ids.txt", "\n".join(ids) + "\n")
+    return made
+
+
+def _remove_others(root: Path, ids: set[str]) -> None:
+    """Remove files of subjects that an earlier, larger run left behind."""
+    import shutil
+
+    for path in (root / "truth").glob("*.npz"):
+        if path.stem not in ids:
+            path.unlink()
+            (root / "gt" / f"mesh{path.stem}.obj").unlink(missing_ok=True)
+            (root / "gt" / f"VertexLandmarks{path.stem}.txt").unlink(missing_ok=True)
+            shutil.rmtree(root / "frames" / path.stem, ignore_errors=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--out", default=None, help="folder; default data/<profile>/3dfaw")
+    parser.add_argument("--face-model", default="data/face_model.npz")
+    parser.add_argument("--workers", type=int, default=None)
+    args = parser.parse_args(argv)
+    params = load_params(args.params)
+    config = from_dict(TwinConfig, section(params, "data.threedfaw"), "params.yaml: data.threedfaw")
+    out = Path(args.out or Path("data") / str(section(params, "profile")) / "3dfaw")
+    if config.root:
+        log(f"data.threedfaw.root is {config.root}: reading real data, no twin is made")
+        data = ThreeDFAW(config.root)
+        out.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(out / "root.txt", f"{Path(config.root).resolve()}\n{len(data)} subjects\n")
+        return
+    made = make_twin(out, config, args.face_model, args.workers)
+    log(f"{made} of {config.n_subjects} subjects made in {out}")
+
+
+if __name__ == "__main__":
+    main()

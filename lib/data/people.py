@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.scene import Studio
+from lib.data.scene import Studio, ambient_occlusion
 from lib.morphable.model import FaceModel
 from lib.morphable.population import Identities, Population
 from lib.morphable.skin import SkinModel
@@ -33,6 +33,7 @@ class People:
         self.landmarks = model.landmarks.numpy()
         self.mean_landmarks = self.mean[self.landmarks]
         self._studio: Studio | None = None
+        self._occlusion: np.ndarray | None = None
 
     @classmethod
     def load(cls, face_model: str | Path = "data/face_model.npz", population: str | Path | None = None) -> "People":
@@ -41,15 +42,27 @@ class People:
         return cls(FaceModel.load(face_model), Population.load(population), SkinModel.load(population))
 
     @property
+    def occlusion(self) -> np.ndarray:
+        """Share of the sky (N,) that each vertex of the mean head sees; computed on first use."""
+        if self._occlusion is None:
+            self._occlusion = ambient_occlusion(self.mean, self.faces)
+        return self._occlusion
+
+    @property
+    def gloss(self) -> np.ndarray:
+        """Strength of the sheen (N,): wet eyes and lips shine more than skin, hair less."""
+        gloss = np.full(len(self.mean), 0.05, np.float32)
+        for region, value in (("eyes", 0.3), ("upper_lip", 0.1), ("lower_lip", 0.12), ("nose", 0.09)):
+            gloss[self.model.region(region).numpy()] = value
+        for region in ("scalp", "brows", "inner_mouth"):
+            gloss[self.model.region(region).numpy()] = 0.03
+        return gloss
+
+    @property
     def studio(self) -> Studio:
-        """The photo studio, made on first use (ambient occlusion takes a moment)."""
+        """The photo studio for heads of the model's own topology, made on first use."""
         if self._studio is None:
-            gloss = np.full(len(self.mean), 0.05, np.float32)
-            for region, value in (("eyes", 0.3), ("upper_lip", 0.1), ("lower_lip", 0.12), ("nose", 0.09)):
-                gloss[self.model.region(region).numpy()] = value
-            for region in ("scalp", "brows", "inner_mouth"):
-                gloss[self.model.region(region).numpy()] = 0.03
-            self._studio = Studio(self.mean, self.faces, gloss)
+            self._studio = Studio(self.faces, self.occlusion, self.gloss)
         return self._studio
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Identities, np.ndarray, np.ndarray]:

@@ -131,15 +131,15 @@ class Studio:
     """Photographs heads of one topology: shading at the vertices, 2x supersampling, background, sensor.
 
     Args:
-        mean: (N, 3) mm, the head that ambient occlusion is computed on.
         faces: (F, 3).
+        occlusion: (N,) share of the sky that each vertex sees, see `ambient_occlusion`.
         gloss: (N,) relative strength of the skin's sheen (eyes and lips shine more).
     """
 
-    def __init__(self, mean: np.ndarray, faces: np.ndarray, gloss: np.ndarray) -> None:
+    def __init__(self, faces: np.ndarray, occlusion: np.ndarray, gloss: np.ndarray) -> None:
         self.faces = np.ascontiguousarray(faces, np.int64)
+        self.occlusion = (0.25 + 0.75 * occlusion**0.8).astype(np.float32)  # light also bounces into corners
         self.gloss = gloss.astype(np.float32)
-        self.occlusion = 0.25 + 0.75 * ambient_occlusion(mean, faces) ** 0.8
         self._constant = ambient_light(1).numpy()  # colours are final at the vertices: shade every normal by 1
 
     def shoot(

@@ -85,8 +85,11 @@ def test_vrml_scan(root):
     faces = ", ".join(f"{a}, {b}, {c}, -1" for a, b, c in mesh.faces)
     (root / "gt" / "mesh001.obj").unlink()
     (root / "gt" / "mesh001.wrl").write_text(
-        "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ %s ] } coordIndex [ %s ] } }"
-        % (points, faces)
+        "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ "
+        + points
+        + " ] } coordIndex [ "
+        + faces
+        + " ] } }"
     )
     assert np.allclose(ThreeDFAW(root)["001"].scan.vertices, mesh.vertices, atol=1e-3)
 

@@ -1,0 +1,38 @@
+"""A small population with a flat skin, enough to make datasets in seconds."""
+
+import numpy as np
+import pytest
+
+from lib.data import make_3dfaw_twin, make_training_set
+from lib.data.people import People
+
+
+class FlatSkin:
+    """One colour a person; eyes brighter."""
+
+    def __init__(self, eyes: np.ndarray) -> None:
+        self.eyes = eyes
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        albedo = np.repeat(rng.uniform(0.2, 0.8, (n, 1, 3)), len(self.eyes), 1).astype(np.float32)
+        albedo[:, self.eyes] = 0.9
+        return albedo
+
+
+@pytest.fixture(scope="session")
+def people() -> People:
+    from lib.morphable.build import build_face_model
+
+    model, population = build_face_model(n_identities=200, seed=0)
+    return People(model, population, FlatSkin(model.region("eyes").numpy()))
+
+
+@pytest.fixture
+def face_model_path(people, tmp_path, monkeypatch):
+    """A path under which both makers find `people` in this process (with `workers=0`), without reading a file."""
+    path = tmp_path / "face_model.npz"
+    people.model.save(path)
+    people.population.save(tmp_path / "population.npz")
+    monkeypatch.setitem(make_training_set._PEOPLE, str(path), people)
+    monkeypatch.setitem(make_3dfaw_twin._PEOPLE, str(path), people)
+    return path
