@@ -2,5 +2,6 @@
 
 from lib.morphable.model import REGIONS, FaceModel
 from lib.morphable.population import Identities, Population
+from lib.morphable.skin import SkinModel
 
-__all__ = ["REGIONS", "FaceModel", "Identities", "Population"]
+__all__ = ["REGIONS", "FaceModel", "Identities", "Population", "SkinModel"]

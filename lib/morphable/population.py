@@ -101,6 +101,15 @@ class Population:
         self.mirror_index = arrays["mirror_index"].astype(np.int64)
 
     @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What ``save`` writes."""
+        return self._arrays
+
+    def attach(self, arrays: dict[str, np.ndarray]) -> None:
+        """Add further tables to the file (the skin model's)."""
+        self._arrays |= arrays
+
+    @property
     def n_vertices(self) -> int:
         """Number of vertices N."""
         return len(self.template)
