@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,13 +95,14 @@ def load_npz(path: str | Path, required: Sequence[str] = ()) -> dict[str, np.nda
     if not path.is_file():
         raise InputError(path, "no such file", "`make repro` builds it; or check the path in params.yaml")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(path, "a single array, not an .npz archive of named arrays")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(path, "a single array, not an .npz archive of named arrays")
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(path, f"not a readable .npz archive ({error})", "delete it and build it again") from error
     missing = [name for name in required if name not in arrays]
     if missing:
