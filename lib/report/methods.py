@@ -27,9 +27,15 @@ METHODS: tuple[Method, ...] = (
     Method("mv_concat", "MV Concat", TABLE, "MV Concat", "front, left, right; merged by concatenation"),
     Method("mv_shape_concat", "MV Shape-Concat", TABLE, "MV Shape-Concat", "no pose regressor, shape loss"),
     Method("mv_shape_concat_mean", "MV Shape-Concat Mean", TABLE, "MV Shape-Concat Mean", "mean of five predictions"),
-    Method("sv_side", "SV Side", CONTROLS, None, "one side view: is it the profile that helps?"),
+    Method("sv_side", "SV Side", CONTROLS, None, "one side view alone: how much of the gain is having a profile"),
     Method("sv_avg3", "SV average of 3", CONTROLS, None, "late fusion of the three views that MV sees"),
-    Method("mv_front3", "MV Concat, front x 3", CONTROLS, None, "the front fed three times: does MV use the sides?"),
+    Method(
+        "mv_front3",
+        "MV Concat, front x 3",
+        CONTROLS,
+        None,
+        "the front fed three times: whether the network uses the sides",
+    ),
 )
 BY_KEY = {method.key: method for method in METHODS}
 LEARNED = tuple(method.key for method in METHODS if method.section == TABLE)

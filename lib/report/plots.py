@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from lib.core.files import atomic_path
 from lib.report.claims import OPEN, REFUTED, REPLICATED
-from lib.report.methods import BOUNDS, CONTROLS, TABLE, label
+from lib.report.methods import BOUNDS, CONTROLS, LEARNED, TABLE, label
 from lib.report.tables import title
 from lib.report.view3d import ERROR_COLORS, mesh_figure, show
 
 __all__ = [
     "error_map_sheet",
     "forest",
-    "method_panels",
     "mesh_figure",
+    "method_panels",
     "render_faces",
     "save",
     "show",
@@ -65,32 +65,44 @@ def method_panels(table: pd.DataFrame, metrics: Sequence[str]) -> Any:
 
 
 def forest(claims: pd.DataFrame, metrics: Sequence[str] | None = None) -> Any:
-    """Paired differences of every comparison with their intervals, one panel a metric; right of zero the claim holds."""
+    """Paired differences of every comparison with their intervals, a column a metric; right of zero the claim holds.
+
+    Comparisons with the mean face are several times larger than the others and get a scale of their own.
+    """
     import matplotlib.pyplot as plt
 
     metrics = list(dict.fromkeys(claims["metric"])) if metrics is None else list(metrics)
-    parts = claims[claims["metric"] == metrics[0]]
-    names = [f"{r['claim']}  {label(r['better'])} < {label(r['worse'])}" for _, r in parts.iterrows()]
-    y = np.arange(len(names))[::-1]
-    size = (4.2 + 3.4 * len(metrics), 0.29 * len(names) + 1.4)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    groups = [claims[claims["worse"] == "mean_face"], claims[claims["worse"] != "mean_face"]]
+    heights = [max(len(group[group["metric"] == metrics[0]]), 1) for group in groups]
+    size = (4.2 + 3.4 * len(metrics), 0.3 * sum(heights) + 2.4)
+    figure, axes = plt.subplots(2, len(metrics), figsize=size, squeeze=False, height_ratios=heights)
+    for line, group in zip(axes, groups, strict=True):
+        for column, (axis, metric) in enumerate(zip(line, metrics, strict=True)):
+            _forest_panel(axis, group[group["metric"] == metric], names=column == 0)
     for axis, metric in zip(axes[0], metrics, strict=True):
-        rows = claims[claims["metric"] == metric].reset_index(drop=True)
-        for i, row in rows.iterrows():
-            if not row["subjects"]:
-                continue
-            span = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            color = VERDICT_COLORS.get(row["verdict"], "#7f7f7f")
-            axis.errorbar(row["difference"], y[int(i)], xerr=np.abs(span), fmt="s", color=color, capsize=3, ms=4)
-        axis.axvline(0, color="black", lw=0.8)
-        axis.set(title=f"by {title(metric)}", xlabel="worse − better, mm (95 % interval)", yticks=y, yticklabels=names)
-        axis.grid(axis="x", alpha=0.3)
-        for i in np.flatnonzero(parts["claim"].to_numpy()[1:] != parts["claim"].to_numpy()[:-1]):
-            axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
+        axis.set_title(f"by {title(metric)}")
+    for axis in axes[1]:
+        axis.set_xlabel("worse − better, mm (95 % interval)")
     handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in VERDICT_COLORS.items()]
     figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     return figure
+
+
+def _forest_panel(axis: Any, rows: pd.DataFrame, names: bool) -> None:
+    y = np.arange(len(rows))[::-1]
+    labels = [f"{r['claim']}  {label(r['better'])} < {label(r['worse'])}" for _, r in rows.iterrows()]
+    for place, (_, row) in zip(y, rows.iterrows(), strict=True):
+        if row["subjects"]:
+            span = np.abs([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
+            color = VERDICT_COLORS.get(row["verdict"], "#7f7f7f")
+            axis.errorbar(row["difference"], place, xerr=span, fmt="s", color=color, capsize=3, ms=4)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set(yticks=y, yticklabels=labels if names else [], ylim=(-0.7, len(rows) - 0.3))
+    axis.grid(axis="x", alpha=0.3)
+    claim = rows["claim"].to_numpy()
+    for i in np.flatnonzero(claim[1:] != claim[:-1]):
+        axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
 
 
 def subject_curves(errors: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Any:
@@ -216,7 +228,7 @@ def write_figures(
     figures = {
         "siamese_methods": method_panels(table, metrics),
         "siamese_claims": forest(claims),
-        "siamese_subjects": subject_curves(errors, metrics[0], list(table["method"])),
+        "siamese_subjects": subject_curves(errors, metrics[0], ["mean_face", *LEARNED, "oracle"]),
     }
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")

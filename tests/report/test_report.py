@@ -1,0 +1,203 @@
+"""The report as a whole: files, repeatability, sections, provenance, ledger, index, figures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.core.errors import InputError
+from lib.report import ledger, provenance
+from lib.report.index import write_index
+from lib.report.ledger import ledger_markdown, load_ledger, missing_places
+from lib.report.siamese import main, write_report
+from lib.report.view3d import figure_html, mesh_figure
+from tests.metrics.shapes import sphere
+from tests.report.fixtures import LEVELS, write_errors
+
+PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "data": {"threedfaw": {"root": None}}}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    write_errors(folder / "siamese" / "quick" / "errors")
+    write_report(PARAMS, folder)
+    return folder
+
+
+def test_table_has_both_bounds_the_controls_and_the_true_error_first(results: Path) -> None:
+    text = (results / "siamese/quick/table1.md").read_text()
+    assert text.index("Bounds") < text.index("**Table 1**") < text.index("Controls")
+    head = next(line for line in text.splitlines() if line.startswith("| model"))
+    cells = [cell.strip() for cell in head.strip("|").split("|")]
+    assert cells[1].startswith("paper") and cells[2] == "ours: true per-vertex error" and cells[3] == "ours: ARMSE"
+    row = next(line for line in text.splitlines() if line.startswith("| MV Concat |"))
+    assert row.split("|")[2].strip() == "2.33"  # the paper's number stands alone in its column
+    oracle = next(line for line in text.splitlines() if line.startswith("| oracle"))
+    assert oracle.split("|")[2].strip() == "—"
+    assert "each step significant at 95 % over subjects" in text
+    assert "synthetic" in text and "real skin" in text
+    for word in ("Profile `quick`", "seeds 0, 1", "commit", "cores"):
+        assert word in text
+
+
+def test_csv_holds_means_and_spread_of_the_error_files(results: Path) -> None:
+    table = pd.read_csv(results / "siamese/quick/table1.csv").set_index("method")
+    assert set(table.index) == set(LEVELS)
+    raw = [pd.read_csv(results / f"siamese/quick/errors/mv_add-s{s}.csv") for s in (0, 1)]
+    values = np.stack([r.loc[r["metric"] == "armse", "value"].to_numpy() for r in raw])
+    assert table.loc["mv_add", "armse_mean"] == pytest.approx(values.mean(), abs=1e-5)
+    assert table.loc["mv_add", "armse_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
+    assert table.loc["mv_add", "armse_low"] < values.mean() < table.loc["mv_add", "armse_high"]
+    assert table.loc["mv_add", ["subjects", "seeds"]].tolist() == [40, 2]
+    assert np.isnan(table.loc["oracle", "reported_armse"])
+
+
+def test_metrics_json_is_small_and_plain(results: Path) -> None:
+    text = (results / "siamese/quick/metrics.json").read_text()
+    assert len(text) < 6000
+    summary = json.loads(text)
+    assert summary["ladder"]["true_p2p"]["holds"] is True
+    assert summary["claims"]["armse"]["S2"] == "replicated"
+    assert summary["true_p2p"]["oracle"] < summary["true_p2p"]["mv_concat"] < summary["true_p2p"]["mean_face"]
+
+
+def test_same_errors_same_files(results: Path, tmp_path: Path) -> None:
+    write_errors(tmp_path / "siamese" / "quick" / "errors")
+    write_report(PARAMS, tmp_path, figures=False)
+    names = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert len(names) > 10
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (results / name).read_bytes(), name
+
+
+def test_latex_is_balanced(results: Path) -> None:
+    lines = (results / "siamese/quick/table1.tex").read_text().splitlines()
+    body = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
+    assert len({line.count("&") for line in body}) == 1
+    assert not [line for line in body if "%" in line.replace(r"\%", "")]
+    assert lines[-1] == r"\end{tabular}"
+
+
+def test_figures_are_written_without_dates(results: Path) -> None:
+    pictures = sorted((results / "figures/quick").glob("*.png"))
+    assert [p.stem for p in pictures] == ["siamese_claims", "siamese_methods", "siamese_subjects"]
+    for picture in pictures:
+        assert 5_000 < picture.stat().st_size < 300_000
+        assert b"matplotlib" not in picture.read_bytes().lower()
+
+
+def test_partial_runs_still_report(tmp_path: Path) -> None:
+    write_errors(tmp_path / "siamese/smoke/errors", {"mean_face": 2.6, "sv_frontal": 1.5}, n=3, seeds=(0,))
+    summary = write_report(PARAMS | {"profile": "smoke"}, tmp_path)
+    assert set(summary["claims"]["true_p2p"].values()) == {"not measured"}
+    assert "not measured" in (tmp_path / "siamese/smoke/claims.md").read_text()
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("profile: quick\nreport: {bootstrap: 300}\n")
+    assert main(["--params", str(params), "--results", str(tmp_path)]) == 1
+    assert "found none" in capsys.readouterr().err
+    write_errors(tmp_path / "siamese/quick/errors", n=5)
+    assert main(["--params", str(params), "--results", str(tmp_path), "--no-figures"]) == 0
+    assert "MV Shape-Concat Mean" in capsys.readouterr().out
+
+
+def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> None:
+    facts = json.loads((results / "siamese/quick/table1.provenance.json").read_text())
+    assert facts["profile"] == "quick" and facts["seeds"] == [0, 1] and facts["subjects"] == 40
+    assert facts["hardware"]["cores"] >= 1 and facts["packages"]["numpy"] == np.__version__
+    assert "dirty" in facts and len(facts["parameters_sha256"]) == 64
+    assert str(provenance.ROOT) not in json.dumps(facts)
+    real = provenance.data_source({"data": {"threedfaw": {"root": "somewhere"}}})
+    assert "licensed" in real and "somewhere" not in real
+
+
+def test_ledger_places_exist_and_every_difference_has_a_reason() -> None:
+    siamese = load_ledger("siamese")
+    assert missing_places(siamese) == []
+    text = ledger_markdown(siamese)
+    assert text.count("\n|") == len(siamese.entries) + 2
+    for word in ("VGG-16", "reprojection", "ARMSE", "Adam"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{element: x, section: s, where: README.md, degree: nearly, reason: r}", "one of exact"),
+        ("{element: x, section: s, where: README.md, degree: adapted}", "a reason why"),
+        ("{element: x, section: s, degree: exact}", "a place"),
+        ("{element: x, section: s, where: README.md, degree: absent, reason: r}", "a place"),
+        ("{element: x, section: s, wear: README.md, degree: exact}", "element, section"),
+    ],
+)
+def test_bad_ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, words: str) -> None:
+    (tmp_path / "bad.yaml").write_text(f"title: t\nentries:\n  - {entry}\n")
+    monkeypatch.setattr(ledger, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match=words):
+        load_ledger("bad")
+
+
+def test_missing_places_are_found() -> None:
+    entries = (
+        ledger.Entry("a", "1", ("lib/no_such_file.py",), "exact"),
+        ledger.Entry("b", "1", ("lib/report/ledger.py:no_such_" + "function",), "exact"),
+        ledger.Entry("c", "1", ("lib/report/ledger.py:load_ledger",), "exact"),
+    )
+    assert len(missing_places(ledger.Ledger("p", "t", entries))) == 2
+
+
+def test_index_links_to_everything_that_is_there(results: Path) -> None:
+    (results / "notebooks/quick").mkdir(parents=True, exist_ok=True)
+    (results / "notebooks/quick/20_siamese_table1.ipynb").write_text("{}")
+    path = write_index(results)
+    first = path.read_text()
+    write_index(results)
+    assert path.read_text() == first
+    links = [part.split(")")[0] for part in first.split("](")[1:]]
+    assert "siamese/quick/table1.md" in links and "ledgers/siamese.md" in links
+    assert "notebooks/quick/20_siamese_table1.ipynb" in links and "figures/quick/siamese_claims.png" in links
+    assert not [link for link in links if not (results / link).exists()]
+    assert "replicated" in first
+
+
+def test_index_of_an_empty_folder(tmp_path: Path) -> None:
+    assert "# Results" in write_index(tmp_path / "results").read_text()
+
+
+def test_3d_view_is_small_repeatable_and_embeds_no_library() -> None:
+    vertices, faces = sphere(48, 100.0)  # 4514 vertices, 9024 triangles: a head's count
+    values = np.where(vertices[:, 1] > 0, vertices[:, 1], np.nan)
+    page = figure_html(mesh_figure(vertices, faces, values=values))
+    assert len(page) < 600_000
+    assert page == figure_html(mesh_figure(vertices, faces, values=values))
+    assert "cdn.plot.ly" in page
+    row = mesh_figure({"a": vertices, "b": vertices}, faces, colors=np.full((len(vertices), 3), 0.5))
+    assert len(row.data) == 2 and row.data[1].vertexcolor[0] == "#808080"
+    halves = mesh_figure(vertices, faces, values=values).data
+    assert sum(len(trace.i) for trace in halves) == len(faces)  # measured and unmeasured triangles
+    with pytest.raises(InputError, match="3D view"):
+        mesh_figure(vertices[:10], faces)
+
+
+def test_error_maps_show_errors_where_they_are(tmp_path: Path) -> None:
+    from lib.report.plots import error_colors, error_map_sheet, render_faces, save
+
+    vertices, faces = sphere(30, 90.0)
+    errors = np.where(vertices[:, 0] > 0, 4.0, 0.0)  # all error on the image's right half
+    colors = error_colors(errors, 4.0)
+    picture = render_faces(vertices, faces, colors, size=64)[0]
+    left, right = picture[32, 12], picture[32, 52]
+    assert right[1] > right[2] and left[2] > left[1]  # viridis: bright yellow-green against dark violet
+    assert (picture[0, 0] == 1).all()
+    clay = error_colors(np.array([np.nan, 0.0]), 1.0)
+    assert clay[0, 0] > 0.7 and clay[1, 0] < 0.4
+    sheet = error_map_sheet(
+        {"mv_add": vertices[None].astype(np.float32)}, {"mv_add": errors[None]}, faces, ["0001"], size=48
+    )
+    save(sheet, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 2000

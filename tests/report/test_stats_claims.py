@@ -1,0 +1,173 @@
+"""Bootstrap intervals, paired differences, verdicts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.core.errors import InputError
+from lib.report.claims import OPEN, PARTS, REFUTED, REPLICATED, UNMEASURED, combine, compare, judge, ladder, verdict
+from lib.report.errors import load_errors, matrix, paired
+from lib.report.reported import load_claims, load_reported, reported_value
+from lib.report.stats import Bootstrap, standardised
+from tests.report.fixtures import LEVELS, write_errors
+
+BOOT = Bootstrap(replicates=2000)
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("errors")
+    write_errors(folder)
+    return load_errors(folder)
+
+
+def frame(**values: list[list[float]]) -> pd.DataFrame:
+    """A long error table from {method: seeds x subjects}."""
+    rows = [
+        (method, seed, f"p{i}", "true_p2p", v)
+        for method, table in values.items()
+        for seed, row in enumerate(table)
+        for i, v in enumerate(row)
+    ]
+    return pd.DataFrame(rows, columns=["method", "seed", "subject", "metric", "value"])
+
+
+def test_interval_has_the_textbook_width_and_coverage() -> None:
+    rng = np.random.default_rng(0)
+    hits, widths = 0, []
+    for _ in range(300):
+        sample = rng.normal(1.0, 2.0, (1, 50))
+        interval = BOOT(sample)
+        assert interval.mean == pytest.approx(sample.mean())
+        hits += interval.low <= 1.0 <= interval.high
+        widths.append(interval.high - interval.low)
+    assert 0.90 < hits / 300 < 0.98
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 2.0 / np.sqrt(50), rel=0.06)
+
+
+def test_interval_is_repeatable_and_knows_seeds() -> None:
+    subjects = np.random.default_rng(0).normal(0, 0.1, 60)
+    values = np.stack([subjects - 1.0, subjects + 1.0])  # runs differ far more than subjects
+    assert BOOT(values) == BOOT(values)
+    wide, narrow = BOOT(values), BOOT(values, seeds=False)
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+    constant = BOOT(np.full((2, 9), 0.7))
+    assert constant.low == pytest.approx(0.7) == constant.high
+
+
+def test_standardised_effect() -> None:
+    values = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    assert np.isnan(standardised(values))  # seeds average to the same for all subjects
+    assert standardised(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(2.0)
+    assert np.isnan(standardised(np.array([[1.0]])))
+
+
+def test_pairing_by_seed_and_subject() -> None:
+    table = frame(a=[[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]], b=[[5.0, 5.0], [6.0, 8.0]], c=[[10.0, 20.0, 30.0]])
+    np.testing.assert_allclose(paired(table, "a", "b", "true_p2p"), [[4, 3], [4, 5]])  # common subjects only
+    np.testing.assert_allclose(paired(table, "a", "c", "true_p2p"), [[9, 18, 27], [8, 17, 26]])
+    np.testing.assert_allclose(paired(table, "c", "a", "true_p2p"), [[-9, -18, -27], [-8, -17, -26]])
+    assert paired(table, "a", "nobody", "true_p2p").empty
+
+
+def test_a_subject_that_one_seed_lacks_is_left_out_for_that_method() -> None:
+    table = frame(a=[[1.0, 2.0], [1.0, 2.0, 3.0]])
+    assert list(matrix(table, "a", "true_p2p").columns) == ["p0", "p1"]
+
+
+def test_seeds_without_overlap_compare_by_their_means() -> None:
+    table = frame(a=[[1.0, 2.0], [3.0, 4.0]])
+    other = frame(b=[[5.0, 5.0], [7.0, 7.0]])
+    other["seed"] += 10
+    np.testing.assert_allclose(paired(pd.concat([table, other]), "a", "b", "true_p2p"), [[4, 3]])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.1, 0.2, REPLICATED), (-0.2, -0.1, REFUTED), (-0.1, 0.1, OPEN), (0.0, 0.1, OPEN), (-0.1, 0.0, REFUTED)],
+)
+def test_verdicts(low: float, high: float, expected: str) -> None:
+    assert verdict(low, high) == expected
+    assert verdict(float("nan"), 1.0) == UNMEASURED
+
+
+def test_a_claim_needs_all_its_parts() -> None:
+    assert combine([REPLICATED, REPLICATED]) == REPLICATED
+    assert combine([REPLICATED, OPEN]) == OPEN
+    assert combine([OPEN, REFUTED, REPLICATED]) == REFUTED
+    assert combine([OPEN, UNMEASURED]) == UNMEASURED
+    assert combine([]) == UNMEASURED
+
+
+def test_known_differences_give_the_known_verdicts(errors: pd.DataFrame) -> None:
+    claims = judge(errors, boot=BOOT)
+    assert set(claims["metric"]) == {"true_p2p", "armse"}
+    whole = claims.drop_duplicates(["claim", "metric"]).set_index(["claim", "metric"])["claim_verdict"]
+    for claim in ("S1", "S2", "S3", "S4", "S5"):
+        assert (whole[claim] == REPLICATED).all(), claim
+    assert (whole["S6"] == OPEN).all()
+    s2 = claims[(claims["claim"] == "S2") & (claims["metric"] == "true_p2p")].iloc[0]
+    assert s2["difference"] == pytest.approx(0.15, abs=0.02)
+    assert s2["reported"] == pytest.approx(0.11)
+    assert s2["relative"] == pytest.approx(10.0, abs=1.0)
+    assert s2["wins"] > 95 and s2["subjects"] == 40 and s2["seeds"] == 2
+
+
+def test_a_reversed_truth_is_not_replicated(tmp_path: Path) -> None:
+    write_errors(tmp_path, LEVELS | {"mv_add": 1.0})  # addition better than concatenation
+    claims = judge(load_errors(tmp_path), boot=BOOT)
+    assert set(claims.loc[claims["claim"] == "S4", "claim_verdict"]) == {REFUTED}
+
+
+def test_ladder(errors: pd.DataFrame, tmp_path: Path) -> None:
+    steps = ladder(errors, "true_p2p", BOOT)
+    assert [(s.worse, s.better) for s in steps] == [("mean_face", "sv_frontal"), ("sv_frontal", "mv_concat")]
+    assert all(step.verdict == REPLICATED for step in steps)
+    write_errors(tmp_path, {"mean_face": 2.6, "sv_frontal": 1.5})
+    assert ladder(load_errors(tmp_path), "true_p2p", BOOT) == []
+
+
+def test_missing_methods_are_unmeasured_not_wrong(tmp_path: Path) -> None:
+    write_errors(tmp_path, {"mean_face": 2.6, "sv_frontal": 1.5})
+    errors = load_errors(tmp_path)
+    assert compare(errors, "mv_add", "sv_frontal", "true_p2p").verdict == UNMEASURED
+    assert (judge(errors)["claim_verdict"] == UNMEASURED).all()
+
+
+def test_reported_numbers_and_claims() -> None:
+    rows = load_reported("siamese_table1_3dfaw")
+    assert [row.value for row in rows] == [3.02, 2.62, 2.51, 2.43, 2.33, 2.23, 2.14]
+    assert reported_value("mvfnet_table1_ablation", "v4", "mean point-to-plane", "IND") == 1.228
+    assert reported_value("siamese_table1_3dfaw", "nobody") is None
+    assert set(load_claims("Siamese")) == set(PARTS)
+    assert len(load_claims()) == 34
+    with pytest.raises(InputError, match="there are"):
+        load_reported("no_such_table")
+    with pytest.raises(InputError, match="name the metric"):
+        reported_value("mvfnet_table1_ablation", "v4")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("mv add.csv", "subject,metric,value\na,armse,1\n", "name of the form"),
+        ("mv_add-s0.csv", "subject,value\na,1\n", "lacks metric"),
+        ("mv_add-s0.csv", "subject,metric,value\na,armse,nan\n", "row 2"),
+        ("mv_add-s0.csv", "subject,metric,value\na,armse,-1\n", "finite errors"),
+        ("mv_add-s0.csv", "subject,metric,value\na,armse,1\na,armse,2\n", "some twice"),
+        ("mv_add-s0.csv", "method,subject,metric,value\nsv,a,armse,1\n", "method mv_add"),
+        ("mv_add-s0.csv", "", "CSV"),
+    ],
+)
+def test_damaged_error_files_are_named(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=words) as caught:
+        load_errors(tmp_path)
+    assert name in str(caught.value)
+
+
+def test_no_error_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found none"):
+        load_errors(tmp_path)
