@@ -104,7 +104,7 @@ def sample_lights(count: int, rng: np.random.Generator, harsh: float = 0.15) -> 
     warmth = rng.normal(0, 0.05, count)
 
     def rgb(level: np.ndarray) -> np.ndarray:
-        tone = colour_temperature(warmth + rng.normal(0, 0.07, count), rng.normal(0, 0.03, count))
+        tone = colour_temperature(warmth + rng.normal(0, 0.06, count), rng.normal(0, 0.02, count))
         return ((level * exposure)[:, None] * tone).astype(np.float32)
 
     return Lights(

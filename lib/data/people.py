@@ -68,7 +68,7 @@ class People:
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Identities, np.ndarray, np.ndarray]:
         """`count` people: identities, neutral vertices (count, N, 3) mm at mean size, albedo (count, N, 3)."""
         identities = self.population.sample(count, rng)
-        return identities, self.population.vertices(identities.weights), self.skin.sample(count, rng)
+        return identities, self.population.vertices(identities.weights), self.skin.sample(count, rng, identities.traits)
 
 
 def fingerprint(*parts: object) -> str:

@@ -33,7 +33,7 @@ def sample_sensors(
     return Sensors(
         gain=(cast * np.exp(rng.normal(0, 0.04, (count, 1)))).astype(np.float32),
         contrast=np.exp(rng.normal(0.0, 0.08, count)).astype(np.float32),
-        blur=(np.abs(rng.normal(0, 0.004, count)) + 0.001).astype(np.float32),
+        blur=(np.abs(rng.normal(0, 0.003, count)) + 0.001).astype(np.float32),
         shot=rng.gamma(1.5, 0.005, count).astype(np.float32),
         read=rng.gamma(1.5, 0.003, count).astype(np.float32),
         quality=quality.astype(np.int64),

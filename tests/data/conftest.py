@@ -13,7 +13,7 @@ class FlatSkin:
     def __init__(self, eyes: np.ndarray) -> None:
         self.eyes = eyes
 
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def sample(self, n: int, rng: np.random.Generator, traits: np.ndarray) -> np.ndarray:
         albedo = np.repeat(rng.uniform(0.2, 0.8, (n, 1, 3)), len(self.eyes), 1).astype(np.float32)
         albedo[:, self.eyes] = 0.9
         return albedo

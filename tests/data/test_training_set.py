@@ -70,7 +70,7 @@ def test_pixels_show_the_head_where_the_labels_say(people):
     config = TrainingSetConfig(n_subjects=12, n_views=3, image_size=96, shard_size=12, seed=5)
 
     class DarkSkin:
-        def sample(self, n, rng):
+        def sample(self, n, rng, traits):
             albedo = np.full((n, len(people.mean), 3), 0.05, np.float32)
             albedo[:, people.model.region("eyes").numpy()] = 1.0
             return albedo
