@@ -7,6 +7,7 @@
 #   make tune          choose every arm's learning rate on the validation split
 #   make git-filters   notebooks without outputs in commits, readable notebook diffs (this clone only)
 #   make lock          write requirements.lock anew from requirements.in
+#   make deps          correct the source files that dvc.yaml's stages list
 #   make clean         remove generated data and caches (not results/, not .venv)
 
 PYTHON ?= python3
@@ -14,18 +15,16 @@ VENV ?= .venv
 PROFILE ?=
 PAPER ?=
 JOBS ?=
-PARAMS ?=
 
 BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast lint lab benchmarks tune git-filters lock clean env
+.PHONY: repro test test-fast lint lab benchmarks tune git-filters deps lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
-	@$(if $(PROFILE),$(BIN)/python -m lib.core.params use $(PROFILE))
-	@$(BIN)/python -m lib.pipeline $(if $(PAPER),--paper $(PAPER)) $(if $(JOBS),--jobs $(JOBS))
+	@$(BIN)/python -m lib.pipeline $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAPER),--paper $(PAPER)) $(if $(JOBS),--jobs $(JOBS))
 
 test: lint
 	@echo "== tests, the smoke pipeline among them"
@@ -57,6 +56,9 @@ git-filters: env
 	@git config merge.jupyternotebook.driver '"$(abspath $(BIN))/git-nbmergedriver" merge %O %A %B %L %P'
 	@git config merge.jupyternotebook.name 'jupyter notebook merge driver'
 	@echo "notebooks/ is committed without outputs; git diff shows notebooks readably"
+
+deps: env
+	@$(BIN)/python -m lib.stage_deps --write
 
 lock: env
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

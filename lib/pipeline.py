@@ -7,8 +7,8 @@
 repository lock only while it reads and records (not while the command runs) and a read-write lock on the paths. So the
 result is that of `dvc repro`, and a last plain `reproduce` in this process checks that nothing is left to do.
 
-A stage says in dvc.yaml how many cores it can use (``meta: cores: 2``; default 1) and which paper it belongs to
-(``meta: paper: siamese``). Interrupted or failed runs go on where they stopped.
+A stage says in dvc.yaml how many cores it can use (``meta: cores:`` a number, ``half`` or ``all``; default 1) and which
+paper it belongs to (``meta: paper: siamese``). Interrupted or failed runs go on where they stopped.
 """
 
 import argparse
@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
-from lib.core.params import load_params
+from lib.core.params import load_params, use_profile
 
 RAN, UNCHANGED, RESTORED, FAILED = 0, 10, 11, 1
 WORDS = {RAN: "done", UNCHANGED: "nothing to do", RESTORED: "taken from DVC's run cache"}
@@ -41,9 +42,14 @@ class Step:
     name: str
     order: int  # place in dvc.yaml
     needs: set[str]  # stages that must be done before
-    cores: int = 1
+    cores: str = "1"  # a number, "half" or "all"
     paper: str = ""
     height: int = 0  # stages on the longest way from here to the end
+
+    def width(self, jobs: int) -> int:
+        """How many of ``jobs`` cores the stage takes."""
+        wanted = {"all": jobs, "half": jobs // 2}.get(self.cores)
+        return max(1, min(int(self.cores) if wanted is None else wanted, jobs))
 
 
 @dataclass
@@ -76,7 +82,7 @@ def read_graph() -> dict[str, Step]:
                 name=stage.addressing,
                 order=order,
                 needs={other.addressing for other in graph.successors(stage)},
-                cores=int(meta.get("cores", 1)),
+                cores=str(meta.get("cores", 1)),
                 paper=str(meta.get("paper", "")),
             )
     return with_heights(steps)
@@ -140,12 +146,12 @@ def select(steps: dict[str, Step], targets: list[str], paper: str = "") -> dict[
 def choose(waiting: list[Step], done: set[str], free: int, jobs: int, chosen: set[str]) -> Step | None:
     """The next stage to start on ``free`` cores, or None: of those that fit, the one with the longest chain behind it.
 
-    ``chosen``: the stages of this run; others that a stage needs count as done. A stage wider than ``jobs`` takes all.
+    ``chosen``: the stages of this run; others that a stage needs count as done.
     """
     ready = [step for step in waiting if step.needs & chosen <= done]
     ready.sort(key=lambda step: (-step.height, step.order))
     for step in ready:
-        if min(step.cores, jobs) <= free:
+        if step.width(jobs) <= free:
             return step
     return None
 
@@ -229,7 +235,7 @@ def start(step: Step, jobs: int) -> tuple[Running, int]:
         os.dup2(null, 0)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
-        os.environ.update(stage_environment(min(step.cores, jobs)))
+        os.environ.update(stage_environment(step.width(jobs) if jobs > 1 else available_cores()))
         code = reproduce([step.name], single=True)
         sys.stdout.flush()
     except BaseException as error:
@@ -245,7 +251,13 @@ def stage_environment(cores: int) -> dict[str, str]:
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(max(1, cores))
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return threads | {"PATH": path, "MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+    return threads | {
+        "STAGE_CORES": str(max(1, cores)),
+        "PATH": path,
+        "MPLBACKEND": "Agg",
+        "PYTHONUNBUFFERED": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------- the scheduler
@@ -281,7 +293,7 @@ class Scheduler:
         started = False
         while not self.stopping and FAILED not in self.outcome.values():
             busy = {running.step.name for running in self.running.values()}
-            free = self.jobs - sum(min(r.step.cores, self.jobs) for r in self.running.values())
+            free = self.jobs - sum(running.step.width(self.jobs) for running in self.running.values())
             waiting = [step for name, step in self.steps.items() if name not in self.done | busy]
             step = choose(waiting, self.done, free, self.jobs, set(self.steps))
             if step is None:
@@ -365,7 +377,7 @@ def write_timings(path: Path, seconds: dict[str, float], steps: dict[str, Step])
     if path.is_file():
         for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
             known[row["stage"]] = (row["seconds"], row["cores"])
-    known |= {name: (f"{took:.1f}", str(steps[name].cores)) for name, took in seconds.items()}
+    known |= {name: (f"{took:.1f}", steps[name].cores) for name, took in seconds.items()}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("stage", "seconds", "cores"))
@@ -398,12 +410,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when everything is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="stage", help="stages to bring up to date (default: all)")
+    parser.add_argument("--profile", default="", help="first make this profile of lib/profiles the active params.yaml")
     parser.add_argument("--paper", default="", help="only the stages of this paper and what they need")
     parser.add_argument("--jobs", type=int, default=0, help="stages at a time (default: one per core)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     prepare_dvc()
-    profile = str(load_params()["profile"])
+    try:
+        if options.profile and use_profile(options.profile):
+            print(f"params.yaml: now the {options.profile} profile", flush=True)
+        profile = str(load_params()["profile"])
+    except InputError as error:
+        raise SystemExit(str(error)) from error
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
     everything = read_graph_or_exit()

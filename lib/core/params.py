@@ -1,11 +1,10 @@
 """params.yaml: read it, take a section as a typed dataclass, switch profiles.
 
-``python -m lib.core.params use quick`` makes ``lib/profiles/quick.yaml`` the active params.yaml, unless its profile is
-the active one already (so that hand edits to params.yaml survive); ``reset quick`` does so in any case.
+``make repro PROFILE=quick`` makes lib/profiles/quick.yaml the active params.yaml, unless its profile is the active one
+already, so that hand edits to params.yaml survive.
 """
 
 import dataclasses
-import sys
 import types
 import typing
 from pathlib import Path
@@ -146,22 +145,3 @@ def use_profile(name: str, path: str | Path = "params.yaml", *, force: bool = Fa
         return False
     atomic_write_text(path, source.read_text(encoding="utf-8"))
     return True
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """``use PROFILE`` or ``reset PROFILE``."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if len(words) != 2 or words[0] not in ("use", "reset"):
-        print(f"usage: python -m lib.core.params use|reset {'|'.join(PROFILES)}", file=sys.stderr)
-        return 2
-    try:
-        if use_profile(words[1], force=words[0] == "reset"):
-            print(f"params.yaml: now the {words[1]} profile", file=sys.stderr)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -31,7 +31,9 @@ def _single_threaded() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; the pipeline says how many (STAGE_CORES) when it runs several stages at a time."""
+    if os.environ.get("STAGE_CORES", "").isdigit():
+        return max(1, int(os.environ["STAGE_CORES"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from lib.core import InputError, from_dict, load_params, section
-from lib.core.params import PROFILES, main, use_profile
+from lib.core.params import PROFILES, use_profile
 
 
 @dataclass
@@ -105,7 +105,7 @@ def test_face_model_is_the_same_in_every_profile():
     assert all(tree["face_model"] == trees[0]["face_model"] for tree in trees)
 
 
-def test_switching_profiles_keeps_hand_edits(tmp_path, capsys):
+def test_switching_profiles_keeps_hand_edits(tmp_path):
     path = tmp_path / "params.yaml"
     assert use_profile("smoke", path)
     path.write_text(path.read_text() + "\nmine: 1\n")
@@ -117,8 +117,6 @@ def test_switching_profiles_keeps_hand_edits(tmp_path, capsys):
     assert load_params(path)["profile"] == "quick"
     with pytest.raises(InputError, match="there are paper, quick, smoke"):
         use_profile("fast", path)
-    assert main(["use", "fast"]) == 1
-    assert main([]) == 2
 
 
 def test_input_error_survives_a_process_boundary():
