@@ -1,18 +1,10 @@
-"""Cameras, rasterisation, shading: see ``CONVENTIONS.md`` beside this file."""
+"""Cameras, rasterisation, shading: see ``CONVENTIONS.md`` beside this file.
+
+Functions are imported from their own module (``from lib.renderers.rasterize import rasterize``): a package attribute of
+the same name would hide the module.
+"""
 
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
-from lib.renderers.interpolate import interpolate
-from lib.renderers.normals import vertex_normals
-from lib.renderers.rasterize import Fragments, rasterize
 from lib.renderers.render import Renderer, RenderOutput
 
-__all__ = [
-    "Fragments",
-    "PerspectiveCamera",
-    "RenderOutput",
-    "Renderer",
-    "WeakPerspectiveCamera",
-    "interpolate",
-    "rasterize",
-    "vertex_normals",
-]
+__all__ = ["PerspectiveCamera", "RenderOutput", "Renderer", "WeakPerspectiveCamera"]

@@ -9,7 +9,7 @@ __all__ = ["face_normals", "vertex_normals"]
 def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Normals (..., F, 3) of vertices (..., N, 3), of length twice the face's area (mm^2); outward for CCW faces."""
     v = vertices.index_select(-2, faces.to(vertices.device, torch.int64).reshape(-1))
-    v = v.reshape(*vertices.shape[:-2], -1, 3, 3)
+    v = v.reshape(*vertices.shape[:-2], len(faces), 3, 3)
     return torch.linalg.cross(v[..., 1, :] - v[..., 0, :], v[..., 2, :] - v[..., 0, :])
 
 

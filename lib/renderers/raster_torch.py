@@ -74,7 +74,7 @@ def visible_faces_torch(
     drawable = points.isfinite().all(-1)
     if perspective:
         drawable &= points[..., 2] > near
-    tri = points[..., :2].index_select(1, index.reshape(-1)).reshape(b, -1, 3, 2)
+    tri = points[..., :2].index_select(1, index.reshape(-1)).reshape(b, len(index), 3, 2)
     p0, p1, p2 = tri.unbind(2)
     area = (p2[..., 0] - p1[..., 0]) * (p0[..., 1] - p1[..., 1]) - (p2[..., 1] - p1[..., 1]) * (p0[..., 0] - p1[..., 0])
     ok = drawable[:, index[:, 0]] & drawable[:, index[:, 1]] & drawable[:, index[:, 2]]

@@ -1,0 +1,153 @@
+"""Conventions, round trips and singular cases of the cameras."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.renderers.cameras import (
+    PerspectiveCamera,
+    WeakPerspectiveCamera,
+    euler_to_matrix,
+    intrinsics,
+    look_at,
+    matrix_to_euler,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+)
+
+D = torch.float64
+angle = st.floats(-3.1, 3.1)
+pitch_angle = st.floats(-1.5, 1.5)
+
+
+def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> torch.Tensor:
+    return euler_to_matrix(*(torch.tensor(x, dtype=D) for x in (yaw, pitch, roll)))
+
+
+def test_signs_of_the_angles():
+    z, x = torch.tensor([0.0, 0.0, 1.0], dtype=D), torch.tensor([1.0, 0.0, 0.0], dtype=D)
+    a = 0.3
+    expected = torch.tensor([math.sin(a), 0.0, math.cos(a)], dtype=D)
+    torch.testing.assert_close(rotation(yaw=a) @ z, expected)  # the face turns to the image's right
+    torch.testing.assert_close(rotation(pitch=a) @ z, expected[[1, 0, 2]])  # it looks up
+    torch.testing.assert_close(rotation(roll=a) @ x, expected[[2, 0, 1]])  # its right side goes up: counter-clockwise
+
+
+def test_roll_is_counter_clockwise_in_the_image():
+    camera = WeakPerspectiveCamera(torch.ones(1, dtype=D), rotation(roll=0.2)[None], torch.zeros(1, 2, dtype=D))
+    u, v, _ = camera.project(torch.tensor([[[10.0, 0.0, 0.0]]], dtype=D))[0, 0]
+    assert u > 0 and v < 0  # v is down
+
+
+@given(angle, pitch_angle, angle)
+def test_euler_round_trip(yaw, pitch, roll):
+    back = matrix_to_euler(rotation(yaw, pitch, roll))
+    for got, want in zip(back, (yaw, pitch, roll), strict=True):
+        assert abs(float(got) - want) < 1e-9
+
+
+@pytest.mark.parametrize("pitch", [math.pi / 2, -math.pi / 2])
+def test_euler_at_the_gimbal_lock_gives_the_same_rotation(pitch):
+    R = rotation(0.4, pitch, -0.7)
+    torch.testing.assert_close(euler_to_matrix(*matrix_to_euler(R)), R, atol=1e-7, rtol=0)
+
+
+@given(angle, pitch_angle, angle)
+def test_quaternion_round_trip(yaw, pitch, roll):
+    R = rotation(yaw, pitch, roll)
+    torch.testing.assert_close(R @ R.T, torch.eye(3, dtype=D))
+    assert abs(float(torch.linalg.det(R)) - 1) < 1e-12
+    q = matrix_to_quaternion(R)
+    assert q[0] >= 0 and abs(float(q.norm()) - 1) < 1e-12
+    torch.testing.assert_close(quaternion_to_matrix(q), R)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_half_turns_have_a_quaternion_with_finite_gradient(axis):
+    R = -torch.eye(3, dtype=D)
+    R[axis, axis] = 1
+    R = R.requires_grad_()
+    q = matrix_to_quaternion(R)
+    torch.testing.assert_close(q.detach().abs(), torch.eye(4, dtype=D)[axis + 1])
+    q.sum().backward()
+    assert bool(R.grad.isfinite().all())
+
+
+def test_quaternion_is_w_first_and_any_length():
+    q = torch.tensor([math.cos(0.2), 0.0, math.sin(0.2), 0.0], dtype=D)
+    torch.testing.assert_close(quaternion_to_matrix(3 * q), rotation(yaw=0.4))
+
+
+def test_frontal_pinhole_known_values():
+    camera = PerspectiveCamera(
+        intrinsics(500.0, 100.0, 80.0)[None], torch.eye(3)[None], torch.tensor([[0.0, 0.0, 1000.0]])
+    )
+    X = torch.tensor([[[0.0, 0.0, 0.0], [20.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, 100.0]]])
+    want = torch.tensor([[[100.0, 80.0, 1000.0], [110.0, 80.0, 1000.0], [100.0, 70.0, 1000.0], [100.0, 80.0, 900.0]]])
+    torch.testing.assert_close(camera.project(X), want)
+
+
+def test_weak_perspective_known_values():
+    camera = WeakPerspectiveCamera(torch.tensor([2.0]), torch.eye(3)[None], torch.tensor([[50.0, 60.0]]))
+    X = torch.tensor([[[0.0, 0.0, 5.0], [10.0, 10.0, -5.0]]])
+    torch.testing.assert_close(camera.project(X), torch.tensor([[[50.0, 60.0, -5.0], [70.0, 40.0, 5.0]]]))
+
+
+def test_a_far_pinhole_is_a_weak_perspective_camera():
+    R = rotation(0.3, -0.2, 0.1)[None]
+    X = torch.randn(1, 50, 3, dtype=D, generator=torch.Generator().manual_seed(0)) * 60
+    far = 1e7
+    pinhole = PerspectiveCamera(
+        intrinsics(torch.tensor([2 * far], dtype=D), 50, 60), R, torch.tensor([[0, 0, far]], dtype=D)
+    )
+    weak = WeakPerspectiveCamera(torch.tensor([2.0], dtype=D), R, torch.tensor([[50.0, 60.0]], dtype=D))
+    torch.testing.assert_close(pinhole.project(X)[..., :2], weak.project(X)[..., :2], atol=5e-3, rtol=0)
+    torch.testing.assert_close(pinhole.project(X)[..., 2] - far, weak.project(X)[..., 2], atol=1e-6, rtol=0)
+
+
+def test_look_at_centres_the_target_and_inverts_center():
+    eye = torch.tensor([[300.0, 100.0, 800.0], [-50.0, 700.0, 20.0]], dtype=D)
+    target = torch.tensor([[5.0, 0.0, 10.0], [0.0, 0.0, 0.0]], dtype=D)
+    R, t = look_at(eye, target)
+    camera = PerspectiveCamera(intrinsics(torch.full((2,), 900.0, dtype=D), 64, 64), R, t)
+    torch.testing.assert_close(camera.center(), eye)
+    u, v, z = camera.project(target[:, None])[:, 0].unbind(-1)
+    torch.testing.assert_close(u, torch.full_like(u, 64))
+    torch.testing.assert_close(v, torch.full_like(v, 64))
+    torch.testing.assert_close(z, (eye - target).norm(dim=-1))
+    above = camera.project(target[:, None] + torch.tensor([0.0, 10.0, 0.0], dtype=D))[:, 0, 1]
+    assert bool((above < 64).all())  # up stays up
+    torch.testing.assert_close(torch.linalg.det(R), torch.ones(2, dtype=D))
+
+
+@pytest.mark.parametrize("eye", [[0.0, 0.0, 0.0], [0.0, 500.0, 0.0]])
+def test_look_at_refuses_what_has_no_answer(eye):
+    with pytest.raises(ValueError, match="look_at"):
+        look_at(torch.tensor([eye]))
+
+
+def test_projection_gradients():
+    g = torch.Generator().manual_seed(0)
+    q, t = torch.randn(2, 4, dtype=D, generator=g), torch.tensor([[1.0, 2.0, 500.0]], dtype=D).expand(2, 3)
+    X, K = torch.randn(2, 5, 3, dtype=D, generator=g) * 50, intrinsics(torch.full((2,), 300.0, dtype=D), 60, 70)
+
+    def pinhole(X, q, t, K):
+        return PerspectiveCamera(K, quaternion_to_matrix(q), t).project(X)
+
+    def weak(X, q, s, t2d):
+        return WeakPerspectiveCamera(s, quaternion_to_matrix(q), t2d).project(X)
+
+    inputs = [x.clone().requires_grad_() for x in (X, q, t, K)]
+    assert torch.autograd.gradcheck(pinhole, inputs)
+    inputs = [x.clone().requires_grad_() for x in (X, q, torch.ones(2, dtype=D), torch.ones(2, 2, dtype=D))]
+    assert torch.autograd.gradcheck(weak, inputs)
+
+
+def test_indexing_and_casting_keep_the_cameras():
+    camera = PerspectiveCamera(intrinsics(torch.arange(1.0, 4.0), 0, 0), torch.eye(3).expand(3, 3, 3), torch.ones(3, 3))
+    assert len(camera[1:]) == 2 and camera[1:].K[0, 0, 0] == 2 and camera.to(D).t.dtype == D
+    weak = WeakPerspectiveCamera(torch.arange(3.0), torch.eye(3).expand(3, 3, 3), torch.ones(3, 2))
+    assert len(weak[torch.tensor([2])]) == 1 and weak[torch.tensor([2])].scale[0] == 2 and weak.to(D).scale.dtype == D
