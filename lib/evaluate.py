@@ -108,11 +108,12 @@ def _measure_subject(job: tuple[dict[str, Any], str, dict[str, np.ndarray], tupl
 
     torch.set_num_threads(1)
     params, name, vertices, protocols = job
-    subject = ThreeDFAW(dataset_root(params)).subject(name)
+    subject = ThreeDFAW(dataset_root(params))[name]
     model = load_npz(Path("data") / params["profile"] / "siamese_3dmm.npz", ("faces", "landmarks", "face_index"))
+    truth = None if subject.truth is None else subject.truth["vertices"]
     faces, landmarks51, index = model["faces"], model["landmarks"][17:], model["face_index"]
     return name, {
-        method: evaluate_subject(v, faces, landmarks51, subject.scan, subject.truth, index, protocols)
+        method: evaluate_subject(v, faces, landmarks51, subject.scan, truth, index, protocols)
         for method, v in vertices.items()
     }
 
