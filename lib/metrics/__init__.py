@@ -5,6 +5,7 @@ scan = SubjectScan(vertices, faces, landmarks)          # once per subject: the 
 evaluate_subject(prediction, faces, marks, scan, truth, face_index)   # {"true_p2p": 1.23, "armse": ...}, in mm
 """
 
+from lib.metrics.outer import outer_faces
 from lib.metrics.protocols import PROTOCOLS, Outcome, Protocol, Step, evaluate_detailed, evaluate_subject
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 
@@ -17,4 +18,5 @@ __all__ = [
     "evaluate_detailed",
     "evaluate_subject",
     "nearest_landmarks",
+    "outer_faces",
 ]

@@ -130,7 +130,9 @@ def write_claims(folder: Path, claims: pd.DataFrame, facts: dict[str, Any], ladd
 def write_plot_data(folder: Path, table: pd.DataFrame, errors: pd.DataFrame, metrics: list[str]) -> None:
     """CSV files for `dvc plots`: a bar a method, and each method's errors in rising order."""
     shown = table[np.isfinite(table[f"{metrics[0]}_mean"])]
-    bars = shown[["method", *(f"{m}_mean" for m in metrics)]].rename(columns={f"{m}_mean": m for m in metrics})
+    first = {f"{metrics[0]}_{name}": name for name in ("mean", "low", "high")}
+    bars = shown[["method", *first, *(f"{m}_mean" for m in metrics[1:])]]
+    bars = bars.rename(columns=first | {f"{m}_mean": m for m in metrics[1:]})
     atomic_write_text(
         folder / "plots" / "methods.csv", bars.to_csv(index=False, float_format="%.5f", lineterminator="\n")
     )
