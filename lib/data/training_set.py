@@ -76,7 +76,9 @@ class TrainingSet:
                 raise InputError(path, "made from other settings than shard_000.npz", "make the set again")
             self._check(path, arrays)
             keep = np.flatnonzero(arrays["split"] == SPLITS.index(split)) if split != "all" else slice(None)
-            parts.append({name: arrays[name][keep] for name in _KEYS if name != "signature"})
+            part = {name: arrays[name][keep] for name in _KEYS if name != "signature"}
+            part["images"] = np.ascontiguousarray(part["images"].transpose(0, 1, 4, 2, 3))  # channels first, as torch
+            parts.append(part)
         self.signature = signature
         joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
         if not len(joined["images"]):
@@ -114,7 +116,7 @@ class TrainingSet:
     @property
     def image_size(self) -> int:
         """Side of the crops in px."""
-        return self._data["images"].shape[2]
+        return self._data["images"].shape[-1]
 
     @property
     def yaw(self) -> Tensor:
@@ -140,7 +142,7 @@ class TrainingSet:
                 raise ValueError("batch(symmetrise=True) needs a torch.Generator")
             flip = torch.rand(len(index), generator=rng) < 0.5
         raw = {name: tensor[index] for name, tensor in self._data.items()}
-        images = raw["images"].permute(0, 1, 4, 2, 3).float().div_(255)
+        images = raw["images"].float().div_(255)
         batch = Batch(
             images,
             raw["K"],
