@@ -14,6 +14,7 @@ import io
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.errors import InputError
 from lib.core.files import atomic_write_text, load_npz, save_npz_atomic
 from lib.core.params import load_params
 from lib.core.progress import progress
@@ -50,7 +52,7 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, span_mm: flo
     for frame in subject.frames:
         if frame.landmarks2d is None:
             continue
-        image = frame.load()  # (3, H, W) in [0, 1]
+        image = read_image(frame.path)
         points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
         transform = crop_transform(points, size, mean_landmarks, span_mm)
         images.append(crop_image(image[None], transform, size)[0])
@@ -60,6 +62,21 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, span_mm: flo
     if len(images) < n_min:
         raise ValueError(f"subject {subject.id}: {len(images)} frames with landmarks, {n_min} are needed")
     return SubjectViews(subject.id, torch.stack(images), torch.stack(calibrations))
+
+
+def read_image(path: Path) -> Tensor:
+    """A picture file as (3, H, W) float in [0, 1].
+
+    Raises InputError when it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise InputError(path, f"not a readable picture ({error})") from error
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
 
 
 def default_calibration(width: int, height: int) -> Tensor:
@@ -103,18 +120,27 @@ def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: 
         atomic_write_text(out / f"{method}-s{seed}.csv", text.getvalue())
 
 
+@cache
+def _surface(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Triangles a scanner could see, the 51 landmarks and the cropped face: the same for every prediction."""
+    from lib.metrics import outer_faces
+
+    model = load_npz(path, ("mean", "faces", "landmarks", "face_index"))
+    landmarks51 = model["landmarks"][17:]
+    return outer_faces(model["mean"], model["faces"], landmarks51), landmarks51, model["face_index"]
+
+
 def _measure_subject(job: tuple[dict[str, Any], str, dict[str, np.ndarray], tuple[str, ...]]) -> tuple[str, dict]:
-    from lib.metrics import evaluate_subject
+    from lib.metrics import SubjectScan, evaluate_subject
 
     torch.set_num_threads(1)
     params, name, vertices, protocols = job
     subject = ThreeDFAW(dataset_root(params))[name]
-    model = load_npz(Path("data") / params["profile"] / "siamese_3dmm.npz", ("faces", "landmarks", "face_index"))
+    faces, landmarks51, index = _surface(str(Path("data") / params["profile"] / "siamese_3dmm.npz"))
+    scan = SubjectScan.from_mesh(subject.scan, subject.landmarks51, name)
     truth = None if subject.truth is None else subject.truth["vertices"]
-    faces, landmarks51, index = model["faces"], model["landmarks"][17:], model["face_index"]
     return name, {
-        method: evaluate_subject(v, faces, landmarks51, subject.scan, truth, index, protocols)
-        for method, v in vertices.items()
+        method: evaluate_subject(v, faces, landmarks51, scan, truth, index, protocols) for method, v in vertices.items()
     }
 
 
