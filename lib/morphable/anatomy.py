@@ -92,14 +92,14 @@ def contour(mean: np.ndarray, faces: np.ndarray, skin: np.ndarray) -> tuple[np.n
     kept = faces[inside]
     edges = np.unique(np.sort(np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]), axis=1), axis=0)
     angles = np.linspace(np.pi, 1.5 * np.pi, 61)
-    rim = []
+    found = []
     for angle in angles:
         line = section(mean, edges, angle)
         # The outermost point as seen slightly from the front; straight from the front the neck would win at the chin.
         tilt = np.radians(15.0 + 17.0 * np.abs(np.sin(angle)) ** 2)
         reach = np.cos(tilt) * np.hypot(line[:, 0], line[:, 1] - CONTOUR_HEIGHT) + np.sin(tilt) * line[:, 2]
-        rim.append(line[reach.argmax()])
-    rim = np.array(rim)
+        found.append(line[reach.argmax()])
+    rim = np.array(found)
     # Smooth along the rim: the silhouette of a coarse mesh jumps between vertices.
     for _ in range(4):
         rim[1:-1] = 0.25 * rim[:-2] + 0.5 * rim[1:-1] + 0.25 * rim[2:]
@@ -182,7 +182,9 @@ def largest_part(faces: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def brow_arc() -> np.ndarray:
     """Control points (5, 3) of the subject's right eyebrow (x < 0) from the outer to the inner end."""
-    return np.array([[-53.5, 28.0, -7.0], [-44.0, 34.0, 2.0], [-33.0, 36.0, 8.0], [-21.5, 33.5, 9.5], [-11.5, 30.5, 10.5]])
+    return np.array(
+        [[-53.5, 28.0, -7.0], [-44.0, 34.0, 2.0], [-33.0, 36.0, 8.0], [-21.5, 33.5, 9.5], [-11.5, 30.5, 10.5]]
+    )
 
 
 def brow_distance(points: np.ndarray) -> np.ndarray:

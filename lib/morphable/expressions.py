@@ -10,7 +10,8 @@ import numpy as np
 # Both sides are meant when a name has no Left or Right of its own. Values: typical coefficient at intensity 1.
 RECIPES: dict[str, dict[str, float]] = {
     "smile": {"mouthSmile": 0.60, "cheekSquint": 0.35, "eyeSquint": 0.20, "mouthDimple": 0.15},
-    "laugh": {"mouthSmile": 0.65, "jawOpen": 0.40, "cheekSquint": 0.45, "eyeSquint": 0.35, "mouthUpperUp": 0.40, "mouthLowerDown": 0.15},
+    "laugh": {"mouthSmile": 0.65, "jawOpen": 0.40, "cheekSquint": 0.45, "eyeSquint": 0.35, "mouthUpperUp": 0.40,
+              "mouthLowerDown": 0.15},
     "surprise": {"jawOpen": 0.45, "browInnerUp": 0.70, "browOuterUp": 0.60, "eyeWide": 0.60},
     "anger": {"browDown": 0.75, "eyeSquint": 0.35, "mouthPress": 0.40, "noseSneer": 0.35, "mouthFrown": 0.25},
     "sad": {"browInnerUp": 0.60, "mouthFrown": 0.60, "mouthShrugLower": 0.35, "eyeSquint": 0.15},
@@ -51,7 +52,7 @@ def sample_actions(n: int, rng: np.random.Generator, labels: list[str], strength
     """(n, 52) float32 coefficients in [0, 1]; about one face in ten is nearly neutral."""
     table = recipe_matrix(labels)
     picks = rng.integers(len(table), size=(n, 2))
-    intensity = rng.beta(2.0, 1.6, (n, 2)) * [1.0, 0.6]
+    intensity = np.minimum(1.5 * rng.beta(2.0, 1.6, (n, 2)), 1.2) * [1.0, 0.6]
     intensity[:, 1] *= rng.random(n) < 0.5
     intensity *= np.where(rng.random(n) < 0.1, 0.1, 1.0)[:, None]
     coefficients = np.einsum("nr,nrk->nk", intensity, table[picks])

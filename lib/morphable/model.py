@@ -131,7 +131,7 @@ class FaceModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the model to one .npz in one step (bases as float16)."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, Any] = {}
         for name in (*_FLOAT, *_INTEGER):
             value = getattr(self, name).cpu().numpy()
             if name in _HALF:

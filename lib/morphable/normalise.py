@@ -73,10 +73,10 @@ def make_population(
     covariance = deviation.T @ deviation / len(deviation)
     value, vector = np.linalg.eigh(covariance)
     root = vector * np.sqrt(value.clip(0))  # covariance = root root^T
-    u, s, vt = np.linalg.svd(root.T @ flat, full_matrices=False)
+    _, s, vt = np.linalg.svd(root.T @ flat, full_matrices=False)
     tail = np.sqrt(np.cumsum((s[:, None] * vt)[::-1] ** 2, axis=0).max(1))[::-1]
     rank = int(np.searchsorted(-tail, -TOLERANCE)) if tail[-1] < TOLERANCE else len(s)
-    basis = s[:rank, None] * vt[:rank] * 1.0
+    basis = s[:rank, None] * vt[:rank]
     # products -> weights of the scaled components, by projecting the shapes that the products make
     projection = flat @ vt[:rank].T / s[:rank]
     phenotype_scale = phenotype_fit[:, 0]
@@ -116,9 +116,9 @@ def make_population(
             "factor_index": index.astype(np.int16),
             "local_sd": sd,
             "local_pair": np.where([label.startswith("r-") for label in head.local_labels], pair, np.arange(len(sd))),
-            "local_correlation": np.float64(correlation),
+            "local_correlation": np.array(correlation),
             "size_weights": size_weights.astype(np.float32),
-            "size_offset": np.float64(offset),
+            "size_offset": np.array(offset),
             "action_basis": (head.actions * scale).astype(np.float16),
             "action_labels": np.array(head.action_labels),
             "mirror_index": np.concatenate([np.arange(rank), rank + permutation]),

@@ -15,6 +15,7 @@ alignment to first order; what was removed as scale becomes ``size``.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,13 +74,11 @@ def factor_table(phenotypes: np.ndarray) -> np.ndarray:
     n = len(phenotypes)
     ancestry = phenotypes[:, 6:9]
     columns = [ancestry / ancestry.sum(1, keepdims=True)]
-    for i, (name, anchors) in enumerate(_ANCHORS.items()):
+    for i, anchors in enumerate(_ANCHORS.values()):
         values = phenotypes[:, i] if i < 6 else np.full(n, 0.5)
         step = anchors[1] - anchors[0]  # hat functions on an even grid
-        columns.append(
-            np.clip(1.0 - np.abs(np.clip(values, anchors[0], anchors[-1])[:, None] - anchors) / step, 0.0, 1.0)
-        )
-        del name
+        inside = np.clip(values, anchors[0], anchors[-1])[:, None]
+        columns.append(np.clip(1.0 - np.abs(inside - anchors) / step, 0.0, 1.0))
     return np.concatenate([*columns, np.ones((n, 1))], axis=1)
 
 
@@ -134,7 +133,8 @@ class Population:
 
     def save(self, path: str | Path) -> None:
         """Write ``population.npz`` in one step."""
-        save_npz_atomic(path, **self._arrays)
+        contents: dict[str, Any] = self._arrays
+        save_npz_atomic(path, **contents)
 
     def sample(self, n: int, rng: np.random.Generator) -> Identities:
         """Draw n identities; the same generator state gives the same people."""

@@ -53,7 +53,7 @@ class SkinModel:
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         names = [str(name) for name in arrays["skin_map_names"]]
         maps = arrays["skin_maps"].astype(np.float32)
-        self.maps = {name: row for name, row in zip(names, maps, strict=True)}
+        self.maps = dict(zip(names, maps, strict=True))
         self.n_vertices = maps.shape[1]
         self._waves = arrays["skin_waves"].astype(np.float32)
         self._melanin = np.concatenate([np.stack([self.maps[name] for name in _MELANIN_MAPS]), self._waves])
@@ -125,7 +125,7 @@ class SkinModel:
             p.flush,
             tuple(visible * local[k] for k in ("cheek", "nose", "ear", "chin", "forehead", "under_eye_haem"))
             + (local["crease"], p.lip * (1.0 - 0.35 * p.melanin)),
-            self._haem, 1.6,
+            self._haem, 1.3,
         )  # fmt: skip
         grain = rng.standard_normal((size, self.n_vertices), dtype=np.float32)
         freckled = np.flatnonzero(p.freckles[rows] > 0)
@@ -183,7 +183,9 @@ class SkinModel:
 
     def _paint_eyes(self, out: np.ndarray, p: SkinParameters, rows: slice) -> None:
         polar = self._polar
-        white = p.sclera[rows, None] * (1.0 - 0.10 * np.maximum(self._lift, 0.0) - 0.10 * _rise(35.0, 70.0, polar))[:, None]
+        white = (
+            p.sclera[rows, None] * (1.0 - 0.10 * np.maximum(self._lift, 0.0) - 0.10 * _rise(35.0, 70.0, polar))[:, None]
+        )
         # Lighter collarette around the pupil, dark limbal ring outside.
         ring = 0.78 + 0.38 * _rise(22.0, 12.0, polar) - 0.30 * _rise(20.0, 24.0, polar)
         iris = p.iris[rows, None] * (ring * (1.0 - 0.22 * np.maximum(self._lift * 3.0, 0.0)))[:, None]

@@ -6,7 +6,13 @@ Coordinates are those of ``anatomy``: mm on the mean face, x folded to one side,
 import numpy as np
 
 from lib.morphable.anatomy import (
-    brow_distance, ear_mask, eyeballs, hairline, only_in, support, vertex_normals,
+    brow_distance,
+    ear_mask,
+    eyeballs,
+    hairline,
+    only_in,
+    support,
+    vertex_normals,
 )  # fmt: skip
 from lib.morphable.anny_source import AnnyHead
 
@@ -50,8 +56,12 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "lid": blob(folded, (31, 25.5, -2), (13, 4.5, 12)),
         "lips": lips,
         "beard": beard_map(folded, lips) * ~ears,
-        "moustache": blob(folded, (9, -39, 14), (11, 4.5, 12)) * (1 - lips),
-        "goatee": blob(folded, (0, -76, 8), (15, 12, 18)) * (1 - lips),
+        "moustache": moustache_map(folded, lips),
+        "goatee": smoothstep(30.0, 20.0, x)
+        * smoothstep(-62.0, -70.0, y)
+        * smoothstep(-112.0, -100.0, y)
+        * (z > -40)
+        * (1 - lips),
         "neck": smoothstep(-85.0, -110.0, y) * (z < 10),
         "tan": np.clip(normal[:, 1] * 0.6 + 0.4, 0, 1) * smoothstep(-60.0, 20.0, y + z),
         "freckle": np.maximum(blob(folded, (30, -8, 5), (24, 11, 22)), blob(folded, (0, 0, 18), (12, 14, 14))),
@@ -60,8 +70,8 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "seam": seam_map(head),
     }
     for name in maps:
-        if name != "one":
-            maps[name] = 0.5 * (maps[name] + maps[name][head.symmetry])
+        rounds = {"one": 0, "lash": 0, "lips": 0, "seam": 1}.get(name, 2)
+        maps[name] = smooth(0.5 * (maps[name] + maps[name][head.symmetry]), head.faces, rounds)
     distance = {
         "hairline": np.where(ears, -60.0, hairline(mean)),
         "brow": brow_distance(mean),
@@ -69,7 +79,8 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "polar": np.full(len(mean), FAR),
         "mouth_depth": np.where(cavity, np.clip(12.0 - z, 1.0, 60.0), -1.0),
     }
-    distance["hairline"] = 0.5 * (distance["hairline"] + distance["hairline"][head.symmetry])
+    distance["hairline"] = smooth(0.5 * (distance["hairline"] + distance["hairline"][head.symmetry]), head.faces, 2)
+    distance["hairline"][ears] = -60.0
     distance["polar"][left] = distance["polar"][right] = head.eye_polar
     # Height on the eyeball (-1 bottom .. 1 top): lids shade the upper part.
     lift = np.zeros(len(mean))
@@ -85,6 +96,25 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "skin_tongue": tongue,
         "skin_waves": waves(mean, rng).astype(np.float16),
     }
+
+
+def smooth(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
+    """Average with the neighbours, to take the mesh's steps out of drawn edges."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    count = np.bincount(edges.ravel(), minlength=len(values))
+    for _ in range(rounds):
+        total = np.bincount(edges[:, 0], values[edges[:, 1]], len(values))
+        total += np.bincount(edges[:, 1], values[edges[:, 0]], len(values))
+        values = 0.5 * values + 0.5 * total / np.maximum(count, 1)
+    return values
+
+
+def moustache_map(folded: np.ndarray, lips: np.ndarray) -> np.ndarray:
+    """(N,) the band between nose and upper lip, drooping past the corners of the mouth."""
+    x, y = folded[:, 0], folded[:, 1]
+    top = np.interp(x, [0.0, 10.0, 20.0, 30.0], [-33.0, -33.0, -39.0, -48.0])
+    bottom = np.interp(x, [0.0, 14.0, 22.0, 30.0], [-47.0, -49.0, -57.0, -62.0])
+    return smoothstep(2.5, -2.5, y - top) * smoothstep(-2.5, 2.5, y - bottom) * smoothstep(31.0, 25.0, x) * (1.0 - lips)
 
 
 def waves(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -88,14 +88,16 @@ def draw(n: int, rng: np.random.Generator, traits: np.ndarray | None = None) -> 
     }
     # Hair: dark skin goes with dark hair, light skin with any.
     pale = np.clip((0.38 - melanin) / 0.30, 0.0, 1.0) * np.clip(traits[:, 5] * 1.6, 0.0, 1.0)
-    kind = _choose(rng, np.stack([1.0 - 0.85 * pale, np.full(n, 0.55), 0.05 + 0.6 * pale, 0.5 * pale, 0.35 * pale, 0.10 * pale], 1))
+    share = [1.0 - 0.85 * pale, np.full(n, 0.55), 0.05 + 0.6 * pale, 0.5 * pale, 0.35 * pale, 0.10 * pale]
+    kind = _choose(rng, np.stack(share, axis=1))
     hair = HAIR[kind] * np.exp(normal(0.0, 0.14))[:, None]
     grey = np.clip((age - 0.45) / 0.5 + normal(0.0, 0.22), 0.0, 1.0) * (rng.random(n) < 0.8)
     hair = hair * (1 - grey[:, None]) + GREY * grey[:, None]
     style = rng.random(n)
     bald = male & (style < 0.06 + 0.22 * age)
     buzz = male & ~bald & (style < 0.34)
-    cover = np.where(bald, rng.uniform(0.0, 0.20, n), np.where(buzz, rng.uniform(0.35, 0.70, n), rng.uniform(0.90, 0.98, n)))
+    bare, short, full = rng.uniform(0.0, 0.20, n), rng.uniform(0.35, 0.70, n), rng.uniform(0.90, 0.98, n)
+    cover = np.where(bald, bare, np.where(buzz, short, full))
     recede = np.where(male, np.maximum(normal(2.0, 5.0), -6.0) + 12.0 * age * rng.random(n), normal(-1.0, 4.0))
 
     shave = rng.random(n)
@@ -110,11 +112,11 @@ def draw(n: int, rng: np.random.Generator, traits: np.ndarray | None = None) -> 
     coloured = ~male & (rng.random(n) < 0.20)
     return SkinParameters(
         melanin=melanin,
-        carotene=normal(0.0, 0.035),
-        flush=normal(0.0, 0.045) + 0.02 * light,
-        lip=np.maximum(normal(0.27, 0.07), 0.10) + np.where(coloured, rng.uniform(0.1, 0.35, n), 0.0),
+        carotene=np.maximum(normal(0.012, 0.026), -0.02),
+        flush=np.maximum(normal(0.01, 0.04), -0.05) + 0.02 * light,
+        lip=np.maximum(normal(0.23, 0.06), 0.09) + np.where(coloured, rng.uniform(0.1, 0.35, n), 0.0),
         freckles=np.where(rng.random(n) < 0.05 + 0.30 * pale, rng.gamma(1.5, 0.05, n), 0.0) * light,
-        blotch=np.abs(normal(0.013, 0.006)) + 0.008 * age,
+        blotch=np.abs(normal(0.009, 0.004)) + 0.004 * age,
         local=local,
         hair=np.clip(hair, 0.03, 0.85),
         hair_cover=cover,
@@ -127,6 +129,6 @@ def draw(n: int, rng: np.random.Generator, traits: np.ndarray | None = None) -> 
         goatee=np.where(lip_hair & (rng.random(n) < 0.5), rng.uniform(0.4, 0.8, n), 0.0),
         lash=np.where(male, normal(0.35, 0.10), normal(0.55, 0.15)),
         iris=np.clip(iris, 0.03, 0.8),
-        pupil=rng.uniform(6.5, 11.0, n),
+        pupil=rng.uniform(5.5, 9.0, n),
         sclera=white,
     )
