@@ -11,15 +11,20 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "bounding_boxes", "expand", "visible_faces_torch"]
+__all__ = ["bounding_boxes", "chunk_size", "expand", "visible_faces_torch"]
 
-CHUNK = 1 << 18  # rows, or pixels, held at once, about 200 bytes each; more does not fit a CPU cache and is slower
+CHUNK = {"cpu": 1 << 18, "other": 1 << 21}  # rows or pixels held at once, about 200 bytes each (a CPU's cache is small)
 _EMPTY = torch.iinfo(torch.int64).max
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
     """float64 for exact edge functions; devices without it (mps) fall back to float32, where ties may differ."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def chunk_size(device: torch.device) -> int:
+    """Items to hold at once on ``device``."""
+    return CHUNK["cpu" if device.type == "cpu" else "other"]
 
 
 def bounding_boxes(tri: Tensor, ok: Tensor, size: tuple[int, int], margin: float = 0.0) -> tuple[Tensor, ...]:
@@ -61,12 +66,13 @@ def visible_faces_torch(
     perspective: bool,
     near: float,
     cull_backfaces: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """Face index (B, H, W) int64 (-1 for none) of the nearest face of each pixel; see :func:`rasterize`."""
     h, w = image_size
     b = screen.shape[0]
     device = screen.device
+    chunk = chunk or chunk_size(device)
     index = faces.to(device, torch.int64)
     # float32 first (the rounding that decides visibility), then arithmetic that is exact for it
     points = screen.to(torch.float32).to(working_dtype(device))

@@ -12,7 +12,7 @@ Only a band of pixels around the hard outline is touched; each belongs to one fa
 import torch
 from torch import Tensor
 
-from lib.renderers.raster_torch import CHUNK, bounding_boxes, expand
+from lib.renderers.raster_torch import bounding_boxes, chunk_size, expand
 from lib.renderers.rasterize import DEFAULT_NEAR, Fragments, rasterize
 
 __all__ = ["soft_silhouette"]
@@ -58,7 +58,7 @@ def soft_silhouette(
         mask = frag.mask
         outside = _dilate(mask, radius) & ~mask
         inside = _dilate(~mask, radius) & mask
-        image, edge = _drawn_edges(screen.detach(), faces, near if perspective else -float("inf"))
+        image, edge = _contour_edges(screen.detach(), faces, near if perspective else -float("inf"))
         out_pixel, out_edge = _nearest_edges(screen.detach(), image, edge, outside, radius)
         # the edges nearest to pixels outside are the outline; pixels inside look at no others
         outline, owner = out_edge.unique(dim=0, return_inverse=True)
@@ -90,17 +90,23 @@ def _distance(screen: Tensor, edge: Tensor, pixel: Tensor, size: tuple[int, int]
     return ((a + t[:, None] * d - p).square().sum(-1) + 1e-12).sqrt()
 
 
-def _drawn_edges(screen: Tensor, faces: Tensor, near: float) -> tuple[Tensor, Tensor]:
-    """Edges of the faces that are drawn: image (M,), and both vertices (M, 2), numbered through the batch."""
+def _contour_edges(screen: Tensor, faces: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Edges where the drawn surface ends or turns over: image (M,), and both vertices (M, 2), numbered through the batch.
+
+    These are the edges with one drawn face, or with faces of both orientations; every outline is made of them.
+    """
     b, n = screen.shape[:2]
     index = faces.to(screen.device, torch.int64)
     ok = screen.isfinite().all(-1) & (screen[..., 2] > near)
-    ok = ok[:, index].all(-1)  # (B, F)
+    u, v = screen[..., 0][:, index], screen[..., 1][:, index]  # (B, F, 3)
+    area = (u[..., 1] - u[..., 0]) * (v[..., 2] - v[..., 0]) - (v[..., 1] - v[..., 0]) * (u[..., 2] - u[..., 0])
+    ok = ok[:, index].all(-1)
     pairs = torch.cat([index[:, [0, 1]], index[:, [1, 2]], index[:, [2, 0]]]).sort(-1).values
     code, inverse = (pairs[:, 0] * n + pairs[:, 1]).unique(return_inverse=True)
-    drawn = torch.zeros(b, len(code), dtype=torch.int32, device=screen.device)
-    drawn.index_add_(1, inverse, ok.repeat(1, 3).to(torch.int32))
-    image, e = drawn.nonzero(as_tuple=True)
+    count = torch.zeros(2, b, len(code), dtype=torch.int32, device=screen.device)
+    for side, drawn in enumerate((ok & (area < 0), ok & (area > 0))):
+        count[side].index_add_(1, inverse, drawn.repeat(1, 3).to(torch.int32))
+    image, e = ((count.sum(0) == 1) | (count > 0).all(0)).nonzero(as_tuple=True)
     edge = torch.stack([torch.div(code, n, rounding_mode="floor"), code % n], -1)[e]
     return image, edge + (image * n)[:, None]
 
@@ -122,8 +128,9 @@ def _nearest_edges(screen: Tensor, image: Tensor, edge: Tensor, band: Tensor, ra
         first = (image[keep] * h + row0[keep]) * w
         ends = counts.cumsum(0)
         total = int(ends[-1])
-        for start in range(0, total, CHUNK):
-            item, k = expand(counts, start, min(start + CHUNK, total), ends)
+        chunk = chunk_size(screen.device)
+        for start in range(0, total, chunk):
+            item, k = expand(counts, start, min(start + chunk, total), ends)
             row = torch.div(k, cols[item], rounding_mode="floor")
             pixel = first[item] + row * w + col0[item] + k - row * cols[item]
             hit = band.reshape(-1)[pixel].nonzero().squeeze(-1)

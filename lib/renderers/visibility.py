@@ -19,39 +19,51 @@ def vertex_visibility(
 ) -> Tensor:
     """(B, N) bool: vertices that lie inside the image and are not hidden by a face.
 
-    A vertex is compared with the face drawn at the pixel that it falls in. It is visible when it is a corner of that
-    face, when the pixel is background, or when its depth is at most ``tolerance`` mm behind the face's plane, taken at
-    the vertex itself and not at the pixel's centre, so that slanted surfaces do not hide their own vertices. (The
-    plane is held within the face's own depth range, where it would otherwise run away.)
+    The faces drawn at the 3 x 3 pixels around a vertex are tested at the vertex itself, not at pixel centres, so that
+    slanted surfaces do not hide their own vertices: it is hidden where one of them covers it and lies more than
+    ``tolerance`` mm in front. Where none of them covers it and none is its own, faces are smaller than pixels; then it
+    is compared with the face of its own pixel, allowing for that face's own depth range. Background hides nothing, so
+    a vertex just behind the outline, in a pixel whose centre the mesh misses, counts as visible (see ``facing``).
 
     frag: of ``screen`` (B, N, 3) and ``faces`` (F, 3); ``perspective`` and ``near`` as given to ``rasterize``. No
     gradient. Vertices with non-finite coordinates, outside the image or before the near plane are not visible.
     """
     with torch.no_grad():
-        b, h, w = frag.face_id.shape
+        h, w = frag.face_id.shape[1:]
         n = screen.shape[1]
         points = screen.detach()
         u, v, z = points.unbind(-1)
         inside = points.isfinite().all(-1) & (u >= 0) & (u < w) & (v >= 0) & (v < h)
         if perspective:
             inside &= z > near
-        safe = torch.where(inside[..., None], points, 0.0)
-        pixel = safe[..., 1].floor().long() * w + safe[..., 0].floor().long()  # (B, N)
-        face = frag.face_id.reshape(b, -1).gather(1, pixel)
-        corners = faces.to(face.device, torch.int64)[face.clamp(min=0)]  # (B, N, 3)
-        own = (corners == torch.arange(n, device=face.device)[None, :, None]).any(-1)
-        flat = (corners + torch.arange(b, device=face.device)[:, None, None] * n).reshape(-1)
-        tri = points.reshape(-1, 3)[flat].reshape(b, n, 3, 3)
-        plane = _plane_depth(tri, safe[..., 0], safe[..., 1], perspective)
-        # "not farther than", rather than "nearer than": nan planes (edge-on faces) hide nothing
-        hidden = (face >= 0) & ~own & (z - plane > tolerance)
-        return inside & ~hidden
+        image, vertex = inside.nonzero(as_tuple=True)
+        p = points[image, vertex].double()  # (M, 3)
+        col, row = p[:, 0].floor().long(), p[:, 1].floor().long()
+        step = torch.arange(-1, 2, device=col.device)
+        rows = (row[:, None] + step).clamp(0, h - 1).repeat_interleave(3, dim=1)  # (M, 9)
+        cols = (col[:, None] + step).clamp(0, w - 1).repeat(1, 3)
+        face = frag.face_id[image[:, None], rows, cols]
+        corners = faces.to(face.device, torch.int64)[face.clamp(min=0)]  # (M, 9, 3)
+        own = (corners == vertex[:, None, None]).any(-1) & (face >= 0)
+        tri = points.reshape(-1, 3)[corners + (image * n)[:, None, None]].double()  # (M, 9, 3, 3)
+        covers, depth = _at(tri, p[:, None, 0], p[:, None, 1], perspective)
+        covers &= face >= 0
+        front = ~own & (p[:, None, 2] - depth > tolerance)
+        hidden = (covers & front).any(1)
+        unknown = ~(covers | own).any(1)
+        slack = tolerance + tri[:, 4, :, 2].amax(-1) - tri[:, 4, :, 2].amin(-1)
+        hidden |= unknown & (face[:, 4] >= 0) & (p[:, 2] - depth[:, 4] > slack)
+        out = inside.clone()
+        out[image, vertex] = ~hidden
+        return out
 
 
-def _plane_depth(tri: Tensor, u: Tensor, v: Tensor, perspective: bool) -> Tensor:
-    """Depth (...) at (u, v) of the planes of screen triangles (..., 3, 3), clamped to the triangle's depth range."""
-    d = tri.double()
-    du, dv, z = d[..., 0] - u[..., None], d[..., 1] - v[..., None], d[..., 2]
+def _at(tri: Tensor, u: Tensor, v: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:
+    """Of screen triangles (..., 3, 3) at (u, v): whether they cover it, and their plane's depth within their own range.
+
+    Edge-on triangles cover nothing and have depth nan, which compares as not in front.
+    """
+    du, dv, z = tri[..., 0] - u[..., None], tri[..., 1] - v[..., None], tri[..., 2]
     e = torch.stack(
         [
             du[..., 1] * dv[..., 2] - dv[..., 1] * du[..., 2],
@@ -61,11 +73,12 @@ def _plane_depth(tri: Tensor, u: Tensor, v: Tensor, perspective: bool) -> Tensor
         dim=-1,
     )
     weights = e / e.sum(-1, keepdim=True)
-    q = (weights * (1.0 / z if perspective else z)).sum(-1)
+    covers = (weights >= -1e-6).all(-1)
+    nearest, farthest = z.amin(-1), z.amax(-1)
     if perspective:
-        low, high = 1.0 / z.amax(-1), 1.0 / z.amin(-1)
-        return (1.0 / torch.minimum(torch.maximum(q, low), high)).to(tri.dtype)
-    return torch.minimum(torch.maximum(q, z.amin(-1)), z.amax(-1)).to(tri.dtype)
+        inverse = (weights / z).sum(-1)
+        return covers, 1.0 / torch.minimum(torch.maximum(inverse, 1.0 / farthest), 1.0 / nearest)
+    return covers, torch.minimum(torch.maximum((weights * z).sum(-1), nearest), farthest)
 
 
 def facing(normals: Tensor, min_cosine: float = 0.0) -> Tensor:

@@ -1,0 +1,297 @@
+"""Interpolation, normals, light, and the renderer's derivatives against finite differences."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, quaternion_to_matrix
+from lib.renderers.interpolate import interpolate
+from lib.renderers.normals import face_normals, vertex_normals
+from lib.renderers.rasterize import available_backends, rasterize
+from lib.renderers.render import Renderer
+from lib.renderers.shading import ambient_light, directional_light, sh_basis, sh_from_radiance, shade
+from tests.renderers.reference import cameras, sphere
+
+D = torch.float64
+BACKENDS = [b for b in ("torch", "numba") if b in available_backends()]
+
+
+def unit_sphere_points(n: int) -> Tensor:
+    """Directions (n, 3) spread evenly over the sphere (Fibonacci lattice)."""
+    k = torch.arange(n, dtype=D) + 0.5
+    z, phi = 1 - 2 * k / n, math.pi * (1 + 5**0.5) * k
+    s = (1 - z * z).sqrt()
+    return torch.stack([s * phi.cos(), s * phi.sin(), z], -1)
+
+
+# --- interpolation
+
+
+@pytest.mark.parametrize("perspective", [True, False])
+def test_a_linear_function_of_space_is_interpolated_exactly(perspective):
+    """The interpolated 3D position projects back to the pixel's own centre."""
+    vertices, faces = sphere(10, 12, bumps=0.2)
+    vertices = vertices.double()
+    camera = cameras(2, 40, D)[0 if perspective else 1]
+    frag = rasterize(camera.project(vertices.expand(2, -1, 3)), faces, (40, 44), perspective=perspective)
+    position = interpolate(frag, faces, vertices)  # (2, 3, H, W)
+    back = camera.project(position.flatten(2).transpose(1, 2)).reshape(2, 40, 44, 3)
+    v, u = torch.meshgrid(torch.arange(40, dtype=D) + 0.5, torch.arange(44, dtype=D) + 0.5, indexing="ij")
+    for i in range(2):
+        m = frag.mask[i]
+        torch.testing.assert_close(back[i, ..., 0][m], u[m], atol=1e-6, rtol=0)
+        torch.testing.assert_close(back[i, ..., 1][m], v[m], atol=1e-6, rtol=0)
+        torch.testing.assert_close(back[i, ..., 2][m], frag.depth[i][m], atol=1e-6, rtol=0)
+    assert not bool(position.transpose(0, 1)[:, ~frag.mask].any())
+
+
+def test_shared_and_batched_attributes_agree_and_wrong_shapes_are_refused():
+    vertices, faces = sphere(6, 8)
+    frag = rasterize(cameras(2, 20)[0].project(vertices.expand(2, -1, 3)), faces, (20, 20))
+    assert torch.equal(interpolate(frag, faces, vertices), interpolate(frag, faces, vertices.expand(2, -1, 3)))
+    with pytest.raises(ValueError, match="attr"):
+        interpolate(frag, faces, vertices.expand(3, -1, 3))
+
+
+# --- normals
+
+
+def test_normals_of_a_sphere_point_outwards():
+    vertices, faces = sphere(40, 60)
+    n = vertex_normals(vertices, faces)
+    torch.testing.assert_close(n, vertices / 80.0, atol=0.02, rtol=0)  # facets: worst next to the poles
+    torch.testing.assert_close(vertex_normals(vertices.expand(2, -1, 3), faces)[1], n)
+    area = face_normals(vertices.double(), faces).norm(dim=-1).sum() / 2
+    assert abs(float(area) / (4 * math.pi * 80**2) - 1) < 5e-3
+
+
+def test_normal_gradients_also_for_vertices_without_faces():
+    vertices, faces = sphere(4, 5, bumps=0.2)
+    lonely = torch.cat([vertices.double() / 80, torch.ones(2, 3, dtype=D)]).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: vertex_normals(v, faces), (lonely,))
+    n = vertex_normals(lonely, torch.cat([faces, torch.tensor([[24, 24, 24]]) * 0 + len(vertices)]))
+    n.sum().backward()
+    assert not bool(n[-2:].any()) and bool(lonely.grad.isfinite().all())
+
+
+def test_empty_mesh_has_no_normals():
+    assert vertex_normals(torch.zeros(2, 0, 3), torch.zeros(0, 3, dtype=torch.int64)).shape == (2, 0, 3)
+
+
+# --- light
+
+
+def test_basis_is_orthonormal():
+    basis = sh_basis(unit_sphere_points(20000))
+    gram = basis.T @ basis * (4 * math.pi / 20000)
+    torch.testing.assert_close(gram, torch.eye(9, dtype=D), atol=1e-3, rtol=0)
+
+
+def test_known_values_of_the_basis():
+    z = sh_basis(torch.tensor([0.0, 0.0, 1.0], dtype=D))
+    want = torch.tensor([0.282095, 0, 0.488603, 0, 0, 0, 0.630783, 0, 0], dtype=D)
+    torch.testing.assert_close(z, want, atol=1e-6, rtol=0)
+    x = sh_basis(torch.tensor([1.0, 0.0, 0.0], dtype=D))
+    want = torch.tensor([0.282095, 0, 0, 0.488603, 0, 0, -0.315392, 0, 0.546274], dtype=D)
+    torch.testing.assert_close(x, want, atol=1e-6, rtol=0)
+
+
+def test_ambient_light_shades_all_normals_alike():
+    n = unit_sphere_points(50)[None].expand(2, -1, -1)
+    torch.testing.assert_close(shade(n, ambient_light(2, 0.7, like=n)), torch.full((2, 50, 3), 0.7, dtype=D))
+
+
+def test_a_lamp_follows_the_clamped_cosine():
+    direction = torch.nn.functional.normalize(torch.tensor([[0.3, 0.5, 0.8]], dtype=D), dim=-1)
+    n = unit_sphere_points(5000)
+    light = shade(n[None], directional_light(direction, torch.tensor([[1.0, 0.5, 0.0]], dtype=D)))[0]
+    cosine = (n @ direction[0]).clamp(min=0)
+    assert float((light[:, 0] - cosine).abs().max()) < 3 / 32 + 1e-6  # nine bands of one lamp: worst at the horizon
+    torch.testing.assert_close(light[:, 1], light[:, 0] / 2)
+    assert not bool(light[:, 2].any())
+
+
+def test_radiance_to_shading_matches_the_integral():
+    """Irradiance over pi by quadrature of a random band-limited environment (Ramamoorthi and Hanrahan, eq. 1)."""
+    g = torch.Generator().manual_seed(0)
+    radiance = torch.randn(9, 1, dtype=D, generator=g)
+    w = unit_sphere_points(40000)
+    n = unit_sphere_points(12)
+    incoming = sh_basis(w) @ radiance  # (W, 1)
+    integral = (n @ w.T).clamp(min=0) @ incoming * (4 * math.pi / 40000) / math.pi
+    torch.testing.assert_close(shade(n, sh_from_radiance(radiance)), integral, atol=2e-3, rtol=0)
+
+
+def test_shade_takes_images_of_normals():
+    n = unit_sphere_points(24).reshape(2, 3, 4, 3)
+    sh = torch.randn(2, 9, 3, dtype=D, generator=torch.Generator().manual_seed(0))
+    whole = shade(n, sh)
+    assert whole.shape == (2, 3, 4, 3)
+    torch.testing.assert_close(whole[1, 2, 3], sh_basis(n[1, 2, 3]) @ sh[1])
+
+
+# --- the renderer
+
+
+def test_a_lit_sphere_looks_as_computed():
+    vertices, faces = sphere(60, 80)
+    _, weak = cameras(1, 64)
+    weak.R = torch.eye(3)[None]
+    sh = torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0))
+    albedo = torch.tensor([0.8, 0.5, 0.3]).expand(len(vertices), 3)
+    out = Renderer(faces, 64)(vertices[None], weak, albedo, sh, background=torch.tensor([0.1, 0.2, 0.3])[:, None, None])
+    m = out.mask[0]
+    assert abs(float(m.sum()) - math.pi * (80 * 64 / 200) ** 2) < 12
+    v, u = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    x, y = (u - 0.51 * 64) / (80 * 0.32), (0.48 * 64 - v) / (80 * 0.32)
+    core = m & (x * x + y * y < 0.9)
+    n = torch.stack([x, y, (1 - x * x - y * y).clamp(min=0).sqrt()], -1)
+    torch.testing.assert_close(out.normals[0].permute(1, 2, 0)[core], n[core], atol=0.02, rtol=0)
+    want = shade(n, sh[0]) * albedo[0]
+    torch.testing.assert_close(out.image[0].permute(1, 2, 0)[core], want[core], atol=0.05, rtol=0)
+    assert bool((out.image[0][:, ~m] == torch.tensor([0.1, 0.2, 0.3])[:, None]).all())
+    assert not bool(out.depth[0][~m].any()) and abs(float(out.depth[0][m].min()) + 80) < 0.5
+
+
+def test_light_stays_with_the_camera():
+    """Turning a uniform sphere does not change its image; only the mesh's facets do, a little."""
+    vertices, faces = sphere(60, 80)
+    _, weak = cameras(2, 48)
+    sh = directional_light(torch.tensor([[0.6, 0.8, 0.0]]), torch.ones(1, 3)).expand(2, -1, -1)
+    out = Renderer(faces, 48)(vertices.expand(2, -1, 3), weak, torch.ones(len(vertices), 3), sh)
+    both = out.mask[0] & out.mask[1]
+    assert float((out.image[0] - out.image[1])[:, both].abs().mean()) < 0.01
+
+
+def test_no_light_gives_the_bare_albedo_and_one_light_serves_a_batch():
+    vertices, faces = sphere(8, 10)
+    camera, _ = cameras(2, 24)
+    renderer = Renderer(faces, (24, 26))
+    albedo = torch.rand(2, len(vertices), 3, generator=torch.Generator().manual_seed(0))
+    bare = renderer(vertices.expand(2, -1, 3), camera, albedo)
+    white = renderer(vertices.expand(2, -1, 3), camera, albedo, ambient_light(1)[0])
+    torch.testing.assert_close(bare.image, white.image)
+    assert bare.image.shape == (2, 3, 24, 26) and torch.equal(bare.mask, bare.fragments.mask)
+
+
+def problem(perspective: bool) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(3)
+    vertices, faces = sphere(7, 9, bumps=0.15)
+    camera = cameras(2, 40, D)[0 if perspective else 1]
+    q = torch.randn(2, 4, dtype=D, generator=g)
+    values = {
+        "vertices": vertices.double().expand(2, -1, 3) + torch.randn(2, len(vertices), 3, dtype=D, generator=g),
+        "rotation": q / q.norm(dim=-1, keepdim=True),
+        "light": torch.randn(2, 9, 3, dtype=D, generator=g),
+        "albedo": torch.rand(2, len(vertices), 3, dtype=D, generator=g),
+    }
+    if isinstance(camera, PerspectiveCamera):
+        values |= {"calibration": camera.K, "translation": camera.t}
+    else:
+        values |= {"scale": camera.scale, "shift": camera.t2d}
+    return values | {"faces": faces}
+
+
+def image_of(p: dict[str, Tensor], backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, and the face and depth of each pixel."""
+    R = quaternion_to_matrix(p["rotation"])
+    camera = (
+        PerspectiveCamera(p["calibration"], R, p["translation"])
+        if "calibration" in p
+        else WeakPerspectiveCamera(p["scale"], R, p["shift"])
+    )
+    out = Renderer(p["faces"], 40, backend)(p["vertices"], camera, p["albedo"], p["light"])
+    return out.image, out.fragments.face_id, out.depth
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("perspective", [True, False])
+def test_image_gradients_agree_with_finite_differences(backend, perspective):
+    """To 1e-3 relative on interior pixels: those whose face does not change under the difference's step."""
+    p = problem(perspective)
+    names = [k for k in p if k != "faces"]
+    g = torch.Generator().manual_seed(4)
+    weight = torch.randn(2, 3, 40, 40, dtype=D, generator=g)
+    eps = 1e-5
+    with torch.no_grad():
+        _, base, _ = image_of(p, backend)
+    for name in names:
+        for _ in range(3):
+            direction = torch.randn(p[name].shape, dtype=D, generator=g)
+            if name == "calibration":  # only f, cx, cy are entries of a calibration matrix
+                direction = direction * torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]], dtype=D)
+            with torch.no_grad():
+                plus, id_plus, _ = image_of(p | {name: p[name] + eps * direction}, backend)
+                minus, id_minus, _ = image_of(p | {name: p[name] - eps * direction}, backend)
+            interior = (base >= 0) & (id_plus == base) & (id_minus == base)
+            assert float(interior.sum()) > 0.98 * float((base >= 0).sum())
+            loss_weight = weight * interior[:, None]
+            numeric = ((plus - minus) * loss_weight).sum() / (2 * eps)
+            leaf = p[name].clone().requires_grad_()
+            ((image_of(p | {name: leaf}, backend)[0]) * loss_weight).sum().backward()
+            assert leaf.grad is not None
+            analytic = (leaf.grad * direction).sum()
+            assert abs(float(analytic - numeric)) <= 1e-3 * abs(float(numeric)), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_single_vertex_coordinates_also_agree(backend):
+    p = problem(True)
+    weight = torch.randn(2, 3, 40, 40, dtype=D, generator=torch.Generator().manual_seed(5))
+    leaf = p["vertices"].clone().requires_grad_()
+    image, base, _ = image_of(p | {"vertices": leaf}, backend)
+    inner = base[0].mode().values if bool((base[0].mode().values >= 0).all()) else base[0].max()
+    vertex = int(p["faces"][int(inner.max())][0])
+    eps = 1e-5
+    for axis in range(3):
+        step = torch.zeros_like(leaf)
+        step[0, vertex, axis] = eps
+        with torch.no_grad():
+            plus, id_plus, _ = image_of(p | {"vertices": p["vertices"] + step}, backend)
+            minus, id_minus, _ = image_of(p | {"vertices": p["vertices"] - step}, backend)
+        w = weight * ((base >= 0) & (id_plus == base) & (id_minus == base))[:, None]
+        numeric = float(((plus - minus) * w).sum() / (2 * eps))
+        (gradient,) = torch.autograd.grad((image * w).sum(), leaf, retain_graph=True)
+        assert numeric != 0 and abs(float(gradient[0, vertex, axis]) - numeric) <= 1e-3 * abs(numeric)
+
+
+@pytest.mark.skipif(len(BACKENDS) < 2, reason="one backend")
+def test_backends_give_the_same_image_and_gradients():
+    p = problem(True)
+    results = []
+    for backend in BACKENDS:
+        leaf = p["vertices"].clone().requires_grad_()
+        image, _, _ = image_of(p | {"vertices": leaf}, backend)
+        image.square().sum().backward()
+        results.append((image.detach(), leaf.grad))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_render_of_nothing_is_background():
+    renderer = Renderer(torch.zeros(0, 3, dtype=torch.int64), 8)
+    camera, _ = cameras(1, 8)
+    out = renderer(torch.zeros(1, 0, 3), camera, torch.zeros(0, 3), ambient_light(1), torch.full((1, 3, 8, 8), 0.5))
+    assert bool((out.image == 0.5).all()) and not bool(out.mask.any())
+
+
+def test_pose_can_be_recovered_from_an_image():
+    """The derivatives are of use: gradient descent on pixels finds the translation of a textured sphere."""
+    vertices, faces = sphere(14, 18, bumps=0.1)
+    camera, _ = cameras(1, 48)
+    albedo = (vertices / 160 + 0.5).contiguous()
+    renderer = Renderer(faces, 48)
+    target = renderer(vertices[None], camera, albedo).image.detach()
+    shift = torch.tensor([[6.0, -4.0, 0.0]], requires_grad=True)
+    optimizer = torch.optim.Adam([shift], lr=0.5)
+    for _ in range(60):
+        moved = PerspectiveCamera(camera.K, camera.R, camera.t + shift)
+        out = renderer(vertices[None], moved, albedo)
+        loss = ((out.image - target).square() * out.mask[:, None]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(shift.detach()[0, :2].norm()) < 0.5
+    np.testing.assert_array_less(0, float(out.mask.sum()))
