@@ -12,11 +12,11 @@ import csv
 import io
 from pathlib import Path
 
-from lib.core.files import atomic_write_text
+from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import DivergenceError, Interrupted
 from lib.models import siamese
-from lib.report.provenance import write_provenance
+from lib.report import provenance
 from lib.train import train_run
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
@@ -47,7 +47,9 @@ def main() -> None:
                 row |= {"steps": "", "val_mm": "diverged", "train_loss": ""}
             rows = sorted([*_read(table), row], key=lambda r: (siamese.RUNS.index(r["run"]), float(r["lr"])))
             _write(table, rows)
-    write_provenance(table, params)
+    facts = {"profile": profile, "data": "training twin, validation split", "hardware": provenance.hardware()}
+    facts |= {**provenance.commit(), "packages": provenance.packages()}
+    atomic_write_json(table.with_suffix(".json"), facts)
     print(table.read_text())
 
 

@@ -90,6 +90,7 @@ class SiameseTask:
         camera = PerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("K", "R", "t")))
         return reprojection_loss(shape, camera, shape_hat, prediction.camera, self.n_views)
 
+    @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """True per-vertex error on the cropped face after similarity alignment, mm, by view for SV."""
         index = np.arange(self.val_subjects)
@@ -173,6 +174,7 @@ class PretrainTask:
         points = (landmarks.float() - batch["landmarks"] / width).square().sum(-1).mean()
         return shape + 1000.0 * points
 
+    @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         batch = vars(self.val.batch(np.arange(min(256, len(self.val))), symmetrise=False))
         device = next(model.parameters()).device

@@ -1,0 +1,149 @@
+"""The tasks on a tiny training set of rendered people: batches, views, symmetrisation, learning."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.core.files import save_npz_atomic
+from lib.data.training_set import TrainingSet
+from lib.engine.tasks import PretrainNetwork, PretrainTask, SiameseTask, nearest_views
+from lib.models import siamese
+from lib.models.parts.encoders import build_encoder
+from lib.models.siamese_3dmm import Siamese3DMM, build
+from lib.morphable.model import FaceModel
+from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
+
+SIZE, S, V = 32, 24, 3
+
+
+@pytest.fixture(scope="module")
+def data(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    """Faces of the model with exact cameras; the pixels carry the identity in a way that a network can learn at once."""
+    root = tmp_path_factory.mktemp("train")
+    rng = np.random.default_rng(0)
+    alpha = torch.from_numpy(rng.normal(size=(S, face_model.id_basis.shape[0]))).float()
+    vertices = face_model.vertices(alpha)
+    yaw = torch.tensor([-45.0, 0.0, 45.0]).expand(S, V)
+    zero = torch.zeros(S * V)
+    R = euler_to_matrix(torch.deg2rad(yaw.reshape(-1)), zero, zero).float()
+    K = torch.tensor([[80.0, 0, SIZE / 2], [0, 80.0, SIZE / 2], [0, 0, 1]]).expand(S * V, 3, 3)
+    t = torch.tensor([0.0, 0, 412.5]).expand(S * V, 3)
+    marks = vertices[:, face_model.landmarks].repeat_interleave(V, 0)
+    uv = PerspectiveCamera(K, R, t).project(marks)[..., :2]
+    images = rng.integers(0, 60, (S, V, SIZE, SIZE, 3))
+    for i in range(8):
+        level = (128 + 40 * alpha[:, i]).clamp(0, 255).numpy()
+        images[:, :, 4 * i : 4 * i + 4, 8:24] = level[:, None, None, None, None]
+    save_npz_atomic(
+        root / "shard_000.npz",
+        images=images.astype(np.uint8),
+        K=K.reshape(S, V, 3, 3).numpy(),
+        R=R.reshape(S, V, 3, 3).numpy(),
+        t=t.reshape(S, V, 3).numpy(),
+        landmarks=uv.reshape(S, V, 68, 2).numpy(),
+        yaw=yaw.numpy(),
+        vertices=(vertices - face_model.mean).numpy().astype(np.float16),
+        size=np.ones(S, np.float32),
+        split=np.zeros(S, np.uint8),
+        subject=np.array([f"t{i:06d}" for i in range(S)]),
+        signature=np.array("test"),
+    )
+    return TrainingSet(root, "train", face_model)
+
+
+@pytest.fixture(scope="module")
+def face3dmm(data: TrainingSet, face_model: FaceModel) -> Siamese3DMM:
+    index = face_model.face_index.numpy()
+    arrays = build(data.vertices().numpy(), data.symmetry.numpy(), index, 16, np.ones(len(data.mean), np.float32))
+    arrays |= {"faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(), "face_index": index}
+    return Siamese3DMM(arrays)
+
+
+def test_views_are_taken_by_yaw() -> None:
+    assert nearest_views(torch.tensor([[-50.0, -20, 3, 30, 44], [40, 2, -44, 80, 80]])).tolist() == [
+        [2, 0, 4],
+        [1, 2, 0],
+    ]
+
+
+def test_batches_depend_on_the_step_alone_and_are_shared_out(data: TrainingSet, face3dmm: Siamese3DMM) -> None:
+    model = siamese.build("mv_add", face3dmm, "resnet_tiny")
+    task = SiameseTask(model, data, data, batch_size=8, seed=3)
+    a, b, c = task.batch(5), task.batch(5), task.batch(6)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["vertices"], c["vertices"])
+    assert a["images"].shape == (8, 3, 3, SIZE, SIZE)
+    halves = [task.batch(5, rank, 2)["images"] for rank in (0, 1)]
+    assert [len(h) for h in halves] == [4, 4]
+    single = SiameseTask(siamese.build("sv", face3dmm, "resnet_tiny"), data, data, 8, 3)
+    assert single.batch(0)["images"].shape == (8, 1, 3, SIZE, SIZE)
+
+
+def test_the_cameras_of_a_batch_explain_its_landmarks(data: TrainingSet, face3dmm: Siamese3DMM) -> None:
+    """Mirrored or not: projecting a sample's scan with its cameras gives its landmarks, front before left and right."""
+    batch = SiameseTask(siamese.build("mv_add", face3dmm, "resnet_tiny"), data, data, 16, 0).batch(0)
+    camera = PerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("K", "R", "t")))
+    points = batch["vertices"][:, face3dmm.landmarks].repeat_interleave(3, 0)
+    uv = camera.project(points)[..., :2].view(16, 3, 68, 2)
+    assert (uv - batch["landmarks"]).abs().max() < 0.1
+    nose = uv[:, :, 30, 0] - uv[:, :, [0, 16], 0].mean(-1)
+    assert torch.all(nose[:, 1] < nose[:, 0]) and torch.all(nose[:, 0] < nose[:, 2])
+
+
+@pytest.mark.parametrize("run", ["sv", "mv_concat", "mv_shape_concat"])
+def test_runs_learn_and_lose_nothing_at_the_truth(run: str, data: TrainingSet, face3dmm: Siamese3DMM) -> None:
+    torch.manual_seed(0)
+    model = siamese.build(run, face3dmm, "resnet_tiny")
+    task = SiameseTask(model, data, data, batch_size=12, seed=0, val_subjects=6)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    batch = task.batch(0)
+    losses = []
+    for _ in range(12):
+        loss = task.loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    figures = task.validate(model.eval())
+    assert np.isfinite(figures["val_mm"]) and ("val_mm_left" in figures) == (run == "sv")
+    alpha = face3dmm.project(batch["vertices"])
+    assert task.error(alpha, batch["vertices"]) < 0.25 * task.error(0 * alpha, batch["vertices"])
+
+
+def test_pretraining_learns_parameters_and_landmarks(data: TrainingSet, face_model: FaceModel) -> None:
+    torch.manual_seed(0)
+    model = PretrainNetwork(build_encoder("resnet_tiny"), face_model.id_basis.shape[0])
+    task = PretrainTask(model, face_model, data, data, batch_size=12, seed=0)
+    batch = task.batch(0)
+    again = task.target(face_model.vertices(batch["alpha"]))
+    assert torch.allclose(again, batch["alpha"], atol=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(15):
+        loss = task.loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert set(task.validate(model.eval())) == {"val_landmark_px", "val_alpha_unexplained"}
+
+
+def test_public_vgg_weights_are_read_and_others_refused(tmp_path: Path) -> None:
+    from lib.core.errors import InputError
+    from lib.pretrain import load_public
+
+    encoder = build_encoder("vgg16")
+    state = {f"features.{k}": torch.randn_like(v) for k, v in encoder.trunk.state_dict().items()}
+    torch.save(state | {"classifier.0.weight": torch.zeros(3)}, tmp_path / "vgg16.pth")
+    load_public(tmp_path / "vgg16.pth", encoder)
+    assert torch.equal(encoder.trunk.state_dict()["0.weight"], state["features.0.weight"])
+    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other\.pth"):
+        load_public(tmp_path / "other.pth", encoder)
+    torch.save({"x": Path("a")}, tmp_path / "pickle.pth")
+    with pytest.raises(InputError, match=r"pickle\.pth"):
+        load_public(tmp_path / "pickle.pth", encoder)
