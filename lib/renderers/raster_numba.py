@@ -123,14 +123,26 @@ def render_shaded_numba(
         return _render_torch(
             screen, faces, albedo, normals, sh, height, width, perspective, near, cull_backfaces, supersample
         )
-    args = [np.ascontiguousarray(x, np.float32) for x in (screen, albedo, normals, sh)]
+    points, colors, unit, light = (np.ascontiguousarray(x, np.float32) for x in (screen, albedo, normals, sh))
     tri = np.ascontiguousarray(faces, np.int32)
     rgb = np.empty((b, height, width, 3), np.float32)
     mask = np.empty((b, height, width), np.float32)
 
     def run(first: int, last: int) -> None:
         kernels.shade_range(
-            args[0], tri, *args[1:], perspective, float(near), cull_backfaces, supersample, first, last, rgb, mask
+            points,
+            tri,
+            colors,
+            unit,
+            light,
+            perspective,
+            float(near),
+            cull_backfaces,
+            supersample,
+            first,
+            last,
+            rgb,
+            mask,
         )
 
     _parallel(run, b, threads)

@@ -67,7 +67,7 @@ class Renderer:
         cull_backfaces: bool = False,
     ) -> None:
         self.faces = faces.to(torch.int64)
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         self.backend = backend
         self.near = near
         self.cull_backfaces = cull_backfaces

@@ -65,8 +65,7 @@ def sh_from_radiance(radiance: Tensor) -> Tensor:
 
 def ambient_light(batch: int, level: float = 1.0, like: Tensor | None = None) -> Tensor:
     """sh (B, 9, 3) of a light that shades every normal with ``level``."""
-    options = {} if like is None else {"dtype": like.dtype, "device": like.device}
-    sh = torch.zeros(batch, 9, 3, **options)  # type: ignore[arg-type]
+    sh = torch.zeros(batch, 9, 3) if like is None else like.new_zeros(batch, 9, 3)
     sh[:, 0] = level / SH_C[0]
     return sh
 

@@ -73,7 +73,7 @@ def test_half_turns_have_a_quaternion_with_finite_gradient(axis):
     q = matrix_to_quaternion(R)
     torch.testing.assert_close(q.detach().abs(), torch.eye(4, dtype=D)[axis + 1])
     q.sum().backward()
-    assert bool(R.grad.isfinite().all())
+    assert R.grad is not None and bool(R.grad.isfinite().all())
 
 
 def test_quaternion_is_w_first_and_any_length():

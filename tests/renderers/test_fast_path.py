@@ -22,6 +22,11 @@ def scene(perspective: bool = True, size: int = 32, batch: int = 3) -> tuple[Any
     return vertices, faces, camera, albedo, sh
 
 
+def draw(args: Any, height: int = 32, width: int = 32, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    screen, faces, albedo, normals, sh = args
+    return fast.render_shaded_numba(screen, faces, albedo, normals, sh, height, width, **options)
+
+
 def arrays(vertices, faces, camera, albedo, sh) -> Any:
     normals = vertex_normals(vertices, faces) @ camera.R.mT
     return [x.numpy() for x in (camera.project(vertices), faces, albedo, normals, sh)]
@@ -41,7 +46,7 @@ def path(request, monkeypatch):
 def test_same_pixels_as_the_renderer(path, perspective):
     s = scene(perspective)
     out = Renderer(s[1], (32, 36), "torch")(s[0], s[2], s[3], s[4])
-    rgb, mask = fast.render_shaded_numba(*arrays(*s), 32, 36, perspective=perspective)
+    rgb, mask = draw(arrays(*s), 32, 36, perspective=perspective)
     assert rgb.dtype == mask.dtype == np.float32
     np.testing.assert_allclose(rgb, out.image.permute(0, 2, 3, 1).numpy(), atol=5e-5)
     np.testing.assert_array_equal(mask > 0, out.mask.numpy())
@@ -50,9 +55,9 @@ def test_same_pixels_as_the_renderer(path, perspective):
 def test_supersampling_is_the_mean_of_a_larger_image(path):
     s = scene()
     args = arrays(*s)
-    rgb, mask = fast.render_shaded_numba(*args, 32, 36, supersample=2)
-    large = [args[0] * np.float32([2, 2, 1]), *args[1:]]
-    big, big_mask = fast.render_shaded_numba(*large, 64, 72)
+    rgb, mask = draw(args, 32, 36, supersample=2)
+    large = [args[0] * np.array([2, 2, 1], np.float32), *args[1:]]
+    big, big_mask = draw(large, 64, 72)
     np.testing.assert_allclose(rgb, big.reshape(3, 32, 2, 36, 2, 3).mean((2, 4)), atol=1e-5)
     np.testing.assert_allclose(mask, big_mask.reshape(3, 32, 2, 36, 2).mean((2, 4)), atol=1e-6)
     assert {0.0, 0.25, 0.5, 0.75, 1.0} == set(np.unique(mask))
@@ -70,7 +75,7 @@ def test_shared_albedo_threads_and_input_kinds(path):
 
 def test_culling_a_closed_mesh_changes_nothing(path):
     args = arrays(*scene())
-    a, b = (fast.render_shaded_numba(*args, 32, 32, cull_backfaces=c) for c in (False, True))
+    a, b = (draw(args, 32, 32, cull_backfaces=c) for c in (False, True))
     np.testing.assert_array_equal(a[0], b[0])
 
 
@@ -94,9 +99,9 @@ def test_shapes_are_checked(index, value, match):
     args = arrays(*scene())
     args[index] = value
     with pytest.raises(ValueError, match=match):
-        fast.render_shaded_numba(*args, 16, 16)
+        draw(args, 16, 16)
     with pytest.raises(ValueError, match="supersample"):
-        fast.render_shaded_numba(*arrays(*scene()), 16, 16, supersample=0)
+        draw(arrays(*scene()), 16, 16, supersample=0)
 
 
 def test_normals(path):
@@ -112,7 +117,7 @@ def test_the_pool_works_from_several_threads_at_once():
     from concurrent.futures import ThreadPoolExecutor
 
     args = arrays(*scene(batch=4))
-    want = fast.render_shaded_numba(*args, 32, 32, threads=1)[0]
+    want = draw(args, 32, 32, threads=1)[0]
     with ThreadPoolExecutor(4) as pool:
-        for job in [pool.submit(fast.render_shaded_numba, *args, 32, 32, threads=2) for _ in range(12)]:
+        for job in [pool.submit(draw, args, threads=2) for _ in range(12)]:
             np.testing.assert_array_equal(job.result()[0], want)

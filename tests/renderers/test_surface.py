@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
 from lib.renderers.normals import vertex_normals
 from lib.renderers.rasterize import rasterize
 from lib.renderers.silhouette import soft_silhouette
@@ -43,6 +43,7 @@ def test_area_and_its_derivative():
     corners = 4 * 0.6**2 * (math.pi**3 / 24 + math.pi**2 / 6)
     assert abs(float(area.detach()) - (19.5 * 15.7 + corners)) < 0.1
     area.backward()
+    assert screen.grad is not None
     right_side = float(screen.grad[0, 1, 0] + screen.grad[0, 2, 0])
     top_side = float(screen.grad[0, 0, 1] + screen.grad[0, 1, 1])
     assert abs(right_side - 15.7) < 0.8 and abs(top_side + 19.5) < 0.8
@@ -70,6 +71,7 @@ def test_gradient_agrees_with_finite_differences(perspective):
         ).sum() / (2 * eps)
         leaf = screen.clone().requires_grad_()
         (soft_silhouette(leaf, faces, (32, 32), **options) * weight).sum().backward()
+        assert leaf.grad is not None
         analytic = (leaf.grad * direction).sum()
         assert abs(float(analytic - numeric)) < 1e-3 * abs(float(numeric))
 
@@ -141,7 +143,7 @@ def test_a_convex_surface_shows_its_front(perspective, size):
     screen = camera.project(x)
     frag = rasterize(screen, faces, (size, size), perspective=perspective)
     visible = vertex_visibility(frag, screen, faces, perspective=perspective)
-    if perspective:
+    if isinstance(camera, PerspectiveCamera):
         to_camera = camera.center()[:, None] - x
         cosine = torch.nn.functional.cosine_similarity(to_camera, x, dim=-1)
     else:
