@@ -15,7 +15,16 @@ import numpy as np
 import pandas as pd
 
 from lib.report.errors import matrix, paired
-from lib.report.methods import BY_KEY, CLAIM_METRICS, JOINT_MULTI_VIEW, LEARNED, MULTI_VIEW, REPORTED_TABLE, SINGLE_VIEW
+from lib.report.methods import (
+    BY_KEY,
+    CLAIM_METRICS,
+    JOINT_MULTI_VIEW,
+    LEARNED,
+    MULTI_VIEW,
+    REPORTED_TABLE,
+    SINGLE_VIEW,
+    label,
+)
 from lib.report.reported import load_claims, reported_value
 from lib.report.stats import DEFAULT, Bootstrap, standardised
 
@@ -130,3 +139,29 @@ def ladder(errors: pd.DataFrame, metric: str, boot: Bootstrap = DEFAULT) -> list
 def claim_texts() -> dict[str, str]:
     """The claims' wording by id."""
     return {key: claim.claim for key, claim in load_claims("Siamese").items()}
+
+
+def by_seed(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean difference (mm) of every comparison in each seed alone: how far the luck of training goes."""
+    rows = []
+    for claim, parts in PARTS.items():
+        for better, worse in parts:
+            difference = paired(errors, better, worse, metric)
+            if not difference.empty:
+                means = {f"seed {seed}": value for seed, value in difference.mean(axis=1).items()}
+                rows.append({"claim": claim, "comparison": f"{label(better)} < {label(worse)}", **means})
+    return pd.DataFrame(rows)
+
+
+def by_sample_size(
+    errors: pd.DataFrame, better: str, worse: str, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT
+) -> pd.DataFrame:
+    """The comparison on the first n subjects only, for each n: difference, low, high, verdict."""
+    rows = []
+    difference = paired(errors, better, worse, metric)
+    for n in sorted({min(n, difference.shape[1]) for n in sizes}):
+        if n > 1:
+            interval = boot(difference.iloc[:, :n].to_numpy())
+            row = {"subjects": n, "difference": interval.mean, "low": interval.low, "high": interval.high}
+            rows.append(row | {"verdict": verdict(interval.low, interval.high)})
+    return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ from lib.renderers.render import Renderer
 from lib.renderers.shading import ambient_light, directional_light
 
 BACKGROUND = 0.80
-PIVOT = -35.0  # mm behind the face's centre
+PIVOT = -48.0  # mm behind the face's centre
 
 
 def studio_light(batch: int, side: float = -0.45) -> Tensor:
@@ -35,16 +35,18 @@ def portraits(
     size: int = 96,
     yaw: float | Tensor = 0.0,
     pitch: float = 0.0,
-    span: float = 245.0,
-    lift: float = 14.0,
+    span: float = 262.0,
+    lift: float = 15.0,
     light: bool = True,
     supersample: int = 2,
+    narrow: float = 1.0,
 ) -> np.ndarray:
-    """Images (B, size, size, 3) uint8 of (B, N, 3) vertices with (B, N, 3) or (N, 3) display colours.
+    """Images (B, size, width, 3) uint8 of (B, N, 3) vertices with (B, N, 3) or (N, 3) display colours.
 
     Args:
         yaw, pitch: degrees, one number or (B,). span: mm across the image. lift: mm that the camera is raised by.
         light: False shows bare colours.
+        narrow: width over height; less than 1 cuts the sides off.
     """
     batch = len(vertices)
     degrees = torch.as_tensor(yaw, dtype=torch.float32).expand(batch)
@@ -64,7 +66,8 @@ def portraits(
         image = renderer(vertices[rows], camera[rows], colours.float(), sh, torch.tensor(BACKGROUND)).image
         image = torch.nn.functional.avg_pool2d(image.clamp(0, 1), supersample)
         out.append((image.permute(0, 2, 3, 1) * 255).round().byte().numpy())
-    return np.concatenate(out)
+    cut = round(size * (1 - narrow) / 2)
+    return np.ascontiguousarray(np.concatenate(out)[:, :, cut : size - cut])
 
 
 def sheet(images: np.ndarray, columns: int, gap: int = 0) -> np.ndarray:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lib.core.files import atomic_path
-from lib.report.claims import OPEN, REFUTED, REPLICATED
+from lib.report.claims import OPEN, PARTS, REFUTED, REPLICATED, by_sample_size
 from lib.report.methods import BOUNDS, CONTROLS, LEARNED, TABLE, label
+from lib.report.stats import DEFAULT, Bootstrap
 from lib.report.tables import title
 from lib.report.view3d import ERROR_COLORS, mesh_figure, show
 
@@ -20,6 +21,7 @@ __all__ = [
     "mesh_figure",
     "method_panels",
     "render_faces",
+    "sample_size_curves",
     "save",
     "show",
     "subject_curves",
@@ -105,6 +107,26 @@ def _forest_panel(axis: Any, rows: pd.DataFrame, names: bool) -> None:
         axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
 
 
+def sample_size_curves(errors: pd.DataFrame, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT) -> Any:
+    """How the single-comparison claims' intervals close as subjects are added."""
+    import matplotlib.pyplot as plt
+
+    single = {claim: parts[0] for claim, parts in PARTS.items() if len(parts) == 1}
+    figure, axes = plt.subplots(1, len(single), figsize=(2.7 * len(single), 2.8), squeeze=False)
+    for axis, (claim, (better, worse)) in zip(axes[0], single.items(), strict=True):
+        rows = by_sample_size(errors, better, worse, metric, sizes, boot)
+        axis.axhline(0, color="black", lw=0.8)
+        if len(rows):
+            axis.fill_between(rows["subjects"], rows["low"], rows["high"], alpha=0.3)
+            axis.plot(rows["subjects"], rows["difference"], "o-", ms=3)
+        axis.set_title(f"{claim}: {label(better)}\n< {label(worse)}", fontsize=8)
+        axis.set_xlabel("subjects")
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(f"{title(metric)}:\nworse − better, mm")
+    figure.tight_layout()
+    return figure
+
+
 def subject_curves(errors: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Any:
     """Each method's errors in rising order: what share of the subjects stays below which error (seeds averaged)."""
     import matplotlib.pyplot as plt
@@ -142,7 +164,7 @@ def render_faces(
     *,
     size: int = 200,
     yaw: float = 0.0,
-    span: float = 230.0,
+    span: float = 250.0,
 ) -> NDArray[np.float32]:
     """Shaded pictures of heads by the repository's own renderer, on white.
 

@@ -19,12 +19,14 @@ Array = NDArray[np.float32]
 class Gallery:
     """A few subjects under several methods; all in the model's head frame, mm.
 
-    names: S subjects; faces (F,3); vertices {method: (S,N,3)}; errors {method: (S,N)}, NaN off the cropped face;
-    truth (S,N,3) the registered true heads, where known; measure: the protocol that the errors are by.
+    names: S subjects; faces (F,3); outside (F',3) the faces seen from without, a smaller mesh to turn.
+    vertices {method: (S,N,3)}, aligned to the truth where there is one; truth (S,N,3) or None.
+    errors {method: (S,N)}, NaN off the cropped face, by the protocol `measure`.
     """
 
     names: list[str]
     faces: NDArray[np.int64]
+    outside: NDArray[np.int64]
     vertices: dict[str, Array] = field(default_factory=dict)
     errors: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     truth: Array | None = None
@@ -64,10 +66,11 @@ def gallery(params: Mapping[str, Any], methods: Sequence[str], subjects: Sequenc
         InputError: predictions or data that are missing or damaged.
     """
     from lib.data.threedfaw import ThreeDFAW
-    from lib.metrics import SubjectScan, evaluate_detailed
+    from lib.metrics import SubjectScan, evaluate_detailed, outer_faces
+    from lib.metrics.similarity import procrustes
 
     root = Path("data") / str(params["profile"])
-    model = load_npz(root / "siamese_3dmm.npz", required=("faces", "landmarks", "face_index"))
+    model = load_npz(root / "siamese_3dmm.npz", required=("mean", "faces", "landmarks", "face_index"))
     data = ThreeDFAW(params["data"]["threedfaw"].get("root") or root / "3dfaw")
     folder = root / "runs" / "predictions"
     found = {
@@ -80,7 +83,9 @@ def gallery(params: Mapping[str, Any], methods: Sequence[str], subjects: Sequenc
     cases = [data[subject] for subject in subjects]
     known = all(case.truth is not None for case in cases)
     measure = "true_p2p" if known else "p2mesh"
-    result = Gallery(list(subjects), model["faces"].astype(np.int64), measure=measure)
+    result = Gallery(
+        list(subjects), model["faces"].astype(np.int64), outer_faces(model["mean"], model["faces"]), measure=measure
+    )
     for method, by_subject in found.items():
         result.vertices[method] = np.stack([by_subject[s] for s in subjects]).astype(np.float32)
     scans = [SubjectScan(case.scan.vertices, case.scan.faces, case.landmarks51, case.id) for case in cases]
@@ -101,6 +106,10 @@ def gallery(params: Mapping[str, Any], methods: Sequence[str], subjects: Sequenc
         )
     if known:
         result.truth = np.stack([_to_head(case.truth) for case in cases if case.truth])
+        index = model["face_index"]
+        for vertices in result.vertices.values():  # a prediction's own pose says nothing, all are measured aligned
+            for v, true in zip(vertices, result.truth, strict=True):
+                v[:] = procrustes(v[index], true[index])(v)
     return result
 
 

@@ -29,14 +29,17 @@ def _traces(
     f = np.asarray(faces)
     if v.ndim != 2 or v.shape[1] != 3 or f.ndim != 2 or f.shape[1] != 3 or (len(f) and f.max() >= len(v)):
         raise InputError("3D view", f"vertices (N,3) and faces (F,3) that fit, found {v.shape} and {f.shape}")
-    f = f.astype(np.uint16 if len(v) < 2**16 else np.uint32)
-    v = np.round(v, 2)
     light = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.8}
 
     def mesh(triangles: np.ndarray, **options: Any) -> Any:
-        corners = dict(zip("xyzijk", (*v.T, *triangles.T), strict=True))
+        used, corner = np.unique(triangles, return_inverse=True)  # vertices that no triangle uses cost space
+        corner = corner.reshape(-1, 3).astype(np.uint16 if len(used) < 2**16 else np.uint32)
+        for name in ("intensity", "vertexcolor"):
+            if name in options:
+                options[name] = options[name][used]
         place = {"x": 0, "y": 200, "z": 1000}
-        return go.Mesh3d(**corners, **options, lighting=light, lightposition=place)
+        axes = dict(zip("xyzijk", (*np.round(v[used], 2).T, *corner.T), strict=True))
+        return go.Mesh3d(**axes, **options, lighting=light, lightposition=place)
 
     if values is not None:
         intensity = np.asarray(values, dtype=np.float32)
@@ -45,7 +48,7 @@ def _traces(
         missing = grey[f].any(axis=1)
         coloured = mesh(
             f[~missing],
-            intensity=np.where(grey, 0, np.round(intensity, 3)),
+            intensity=np.where(grey, 0, np.round(intensity, 3)).astype(np.float32),
             colorscale=ERROR_COLORS,
             cmin=0,
             cmax=top,
@@ -55,7 +58,7 @@ def _traces(
         return [coloured, mesh(f[missing], color=CLAY)] if missing.any() else [coloured]
     if colors is not None:
         levels = np.clip(np.rint(255 * np.asarray(colors)), 0, 255).astype(int)
-        return [mesh(f, vertexcolor=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in levels])]
+        return [mesh(f, vertexcolor=np.array([f"#{r:02x}{g:02x}{b:02x}" for r, g, b in levels]))]
     return [mesh(f, color=CLAY)]
 
 

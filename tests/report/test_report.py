@@ -180,6 +180,8 @@ def test_3d_view_is_small_repeatable_and_embeds_no_library() -> None:
     assert len(row.data) == 2 and row.data[1].vertexcolor[0] == "#808080"
     halves = mesh_figure(vertices, faces, values=values).data
     assert sum(len(trace.i) for trace in halves) == len(faces)  # measured and unmeasured triangles
+    assert all(max(t.i.max(), t.j.max(), t.k.max()) == len(t.x) - 1 for t in halves)  # no vertex stored in vain
+    np.testing.assert_allclose(np.sort(halves[0].intensity)[-3:], np.sort(vertices[:, 1])[-3:], atol=1e-3)
     with pytest.raises(InputError, match="3D view"):
         mesh_figure(vertices[:10], faces)
 
