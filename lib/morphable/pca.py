@@ -47,6 +47,9 @@ def symmetric_pca(
 
 
 def orient(component: np.ndarray) -> np.ndarray:
-    """Fix the arbitrary sign of an eigenvector, so that builds agree between machines."""
-    flat = component.ravel()
-    return component if flat[np.abs(flat).argmax()] > 0 else -component
+    """Fix the arbitrary sign of an eigenvector by a fixed random direction, so that builds agree between machines.
+
+    (The largest entry would not do: in a symmetric component it occurs twice, with both signs for x.)
+    """
+    probe = np.random.default_rng(20170).standard_normal(component.shape)
+    return component if float((component * probe).sum()) > 0 else -component

@@ -43,6 +43,8 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
     upper = smoothstep(0.10, 0.42, support(head, "mouth-upperlip-volume-incr"))
     lower = smoothstep(0.10, 0.42, support(head, "mouth-lowerlip-volume-incr"))
     lips = np.maximum(upper, lower) * smoothstep(27.5, 23.0, x)
+    seam = seam_map(head)
+    lips = np.maximum(lips, np.minimum(1.6 * smooth(seam, head.faces, 1), 1.0))  # the inner rim is lip as well
     lid = lid_margin(head)
 
     maps: dict[str, np.ndarray] = {
@@ -67,7 +69,7 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "freckle": np.maximum(blob(folded, (30, -8, 5), (24, 11, 22)), blob(folded, (0, 0, 18), (12, 14, 14))),
         "crease": crease_map(mean, head, normal),
         "lash": lid,
-        "seam": seam_map(head),
+        "seam": seam,
     }
     for name in maps:
         rounds = {"one": 0, "lash": 0, "lips": 0, "seam": 1}.get(name, 2)
@@ -80,7 +82,8 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
         "mouth_depth": np.where(cavity, np.clip(12.0 - z, 1.0, 60.0), -1.0),
     }
     distance["hairline"] = smooth(0.5 * (distance["hairline"] + distance["hairline"][head.symmetry]), head.faces, 2)
-    distance["hairline"][ears] = -60.0
+    distance["hairline"][ears] = -40.0
+    distance["hairline"] = smooth(distance["hairline"], head.faces, 1)
     distance["polar"][left] = distance["polar"][right] = head.eye_polar
     # Height on the eyeball (-1 bottom .. 1 top): lids shade the upper part.
     lift = np.zeros(len(mean))

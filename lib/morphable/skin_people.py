@@ -91,7 +91,7 @@ def draw(n: int, rng: np.random.Generator, traits: np.ndarray | None = None) -> 
     share = [1.0 - 0.85 * pale, np.full(n, 0.55), 0.05 + 0.6 * pale, 0.5 * pale, 0.35 * pale, 0.10 * pale]
     kind = _choose(rng, np.stack(share, axis=1))
     hair = HAIR[kind] * np.exp(normal(0.0, 0.14))[:, None]
-    grey = np.clip((age - 0.45) / 0.5 + normal(0.0, 0.22), 0.0, 1.0) * (rng.random(n) < 0.8)
+    grey = np.clip((age - 0.58) / 0.5 + normal(0.0, 0.18), 0.0, 1.0) * (rng.random(n) < 0.75)
     hair = hair * (1 - grey[:, None]) + GREY * grey[:, None]
     style = rng.random(n)
     bald = male & (style < 0.06 + 0.22 * age)
