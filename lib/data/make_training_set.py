@@ -105,8 +105,9 @@ def make_shard(people: People, config: TrainingSetConfig, index: int) -> dict[st
     detected = detector_noise(marks2d[..., :2], scale, rng)
     mean_marks = torch.from_numpy(people.mean_landmarks).double()
     a = crop_transform(torch.from_numpy(detected).double(), size, mean_marks)
-    k, r, t = crop_camera(*(torch.from_numpy(x).double() for x in (full.K, full.R, full.t)), a)
-    cameras = Cameras(*(x.float().numpy() for x in (k, r, t)))
+    whole = full.torch().to(torch.float64)
+    k, r, t = crop_camera(whole.K, whole.R, whole.t, a)
+    cameras = Cameras(k.float().numpy(), r.float().numpy(), t.float().numpy())
 
     # half of the subjects stand in a fixed room (light fixed to the head), half turn before a fixed camera
     lights = sample_lights(s, rng)[repeat]
@@ -171,8 +172,8 @@ def _work(job: tuple[str, TrainingSetConfig, str, int, str]) -> int:
     path = shard_path(root, index)
     if shard_is_valid(path, signature):
         return 0
-    arrays = make_shard(_people(face_model), config, index)
-    save_npz_atomic(path, signature=signature, **arrays)
+    arrays = {"signature": np.array(signature), **make_shard(_people(face_model), config, index)}
+    save_npz_atomic(path, compressed=False, **arrays)
     return int(np.prod(arrays["images"].shape[:2]))
 
 

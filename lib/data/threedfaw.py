@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -227,3 +228,9 @@ def _numbers(path: Path, entry: object, frame: str, key: str, shape: tuple[int, 
     if array.shape != shape or not np.isfinite(array).all():
         raise InputError(path, f"{key} of {frame} as finite numbers of shape {shape}, found shape {array.shape}")
     return array
+
+
+def data_root(params: dict[str, Any]) -> Path:
+    """Folder to read: `data.threedfaw.root` of the parameters (the real data) or the twin of the active profile."""
+    root = params.get("data", {}).get("threedfaw", {}).get("root")
+    return Path(root) if root else Path("data") / str(params["profile"]) / "3dfaw"

@@ -1,5 +1,6 @@
 """Reading the training twin: all of one split in memory, batches with symmetrisation on the fly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.core.files import load_npz
 from lib.core.progress import progress
 from lib.data.crops import mirror_camera, mirror_image, mirror_landmarks, mirror_vertices
+from lib.data.mapped import map_npz
 from lib.morphable.model import FaceModel
 
 SPLITS = ("train", "val", "test")
@@ -70,13 +71,13 @@ class TrainingSet:
         parts: list[dict[str, np.ndarray]] = []
         signature = None
         for path in progress(paths, f"reading {split}", len(paths)):
-            arrays = load_npz(path, required=_KEYS)
+            arrays = map_npz(path, required=_KEYS)
             signature = signature or str(arrays["signature"])
             if str(arrays["signature"]) != signature:
                 raise InputError(path, "made from other settings than shard_000.npz", "make the set again")
             self._check(path, arrays)
             keep = np.flatnonzero(arrays["split"] == SPLITS.index(split)) if split != "all" else slice(None)
-            part = {name: arrays[name][keep] for name in _KEYS if name != "signature"}
+            part = {name: np.array(arrays[name][keep]) for name in _KEYS if name != "signature"}
             part["images"] = np.ascontiguousarray(part["images"].transpose(0, 1, 4, 2, 3))  # channels first, as torch
             parts.append(part)
         self.signature = signature
@@ -128,7 +129,7 @@ class TrainingSet:
         return self._data["vertices"][indices].float() + self.mean
 
     def batch(
-        self, indices: Tensor | np.ndarray | list[int], rng: torch.Generator | None = None, symmetrise: bool = True
+        self, indices: Tensor | np.ndarray | Sequence[int], rng: torch.Generator | None = None, symmetrise: bool = True
     ) -> Batch:
         """Subjects `indices` (B,) as a batch; each is mirrored with probability 1/2 when `symmetrise`.
 
@@ -159,7 +160,7 @@ class TrainingSet:
 def mirror_batch(batch: Batch, flip: Tensor, symmetry: Tensor) -> Batch:
     """Mirror the samples of `batch` where `flip` (B,) is true; see `TrainingSet.batch`."""
     width = batch.images.shape[-1]
-    k, r, t = mirror_camera(*(x[flip].flip(1) for x in (batch.K, batch.R, batch.t)), width)
+    k, r, t = mirror_camera(batch.K[flip].flip(1), batch.R[flip].flip(1), batch.t[flip].flip(1), width)
     mirrored = {
         "images": mirror_image(batch.images[flip].flip(1)),
         "K": k,
