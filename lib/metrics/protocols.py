@@ -93,7 +93,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "armse": Protocol(
         "ARMSE",
-        "3DFAW-Video challenge, official evaluator version 12.8",
+        "as the 3DFAW-Video challenge's official evaluator 12.8 computes it, on the surface a scanner could see",
         (
             Step("crop.referenced"),
             Step("align.landmarks", scale=True, unknown="last_vertex"),  # only its scale matters: it sizes the crop

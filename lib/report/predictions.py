@@ -56,7 +56,13 @@ def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3) 
     return [str(order[i]) for i in dict.fromkeys(np.round(np.linspace(0.05, 0.95, n) * (len(order) - 1)).astype(int))]
 
 
-def gallery(params: Mapping[str, Any], methods: Sequence[str], subjects: Sequence[str], seed: int = 0) -> Gallery:
+def gallery(
+    params: Mapping[str, Any],
+    methods: Sequence[str],
+    subjects: Sequence[str],
+    seed: int = 0,
+    data_folder: str | Path = "data",
+) -> Gallery:
     """Predictions of ``methods`` on ``subjects`` with their per-vertex errors.
 
     Methods without that seed (mean face, oracle) are read from seed 0. Errors are against the registered truth where
@@ -69,7 +75,7 @@ def gallery(params: Mapping[str, Any], methods: Sequence[str], subjects: Sequenc
     from lib.metrics import SubjectScan, evaluate_detailed, outer_faces
     from lib.metrics.similarity import procrustes
 
-    root = Path("data") / str(params["profile"])
+    root = Path(data_folder) / str(params["profile"])
     model = load_npz(root / "siamese_3dmm.npz", required=("mean", "faces", "landmarks", "face_index"))
     data = ThreeDFAW(params["data"]["threedfaw"].get("root") or root / "3dfaw")
     folder = root / "runs" / "predictions"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib.core.errors import InputError
+from lib.core.mesh import Mesh
 from lib.metrics.protocols import PROTOCOLS, STAGES, Protocol, Step, evaluate_detailed, evaluate_subject
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 from lib.metrics.similarity import Similarity, procrustes
@@ -224,3 +225,24 @@ def test_bad_input_is_named() -> None:
         SubjectScan(0.001 * s.vertices, s.faces, s.landmarks)
     with pytest.raises(InputError, match="without triangles"):
         SubjectScan(np.r_[s.vertices, [[0, 0, 0]]], s.faces, np.r_[s.landmarks[:-1], len(s.vertices)])
+
+
+def test_without_small_gicp_the_numbers_barely_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("small_gicp")
+    case = Case(noise=0.05, wobble=1.5)
+    names = ["p2point", "p2plane", "p2mesh"]
+    usual = case.errors(protocols=names)
+    monkeypatch.setattr("lib.metrics.icp.icp_backend", lambda: "scipy")
+    for name, value in case.errors(protocols=names).items():
+        assert value == pytest.approx(usual[name], abs=0.03), name
+
+
+def test_a_mesh_is_prepared_once() -> None:
+    case = Case()
+    mesh = Mesh(case.scan.vertices, case.scan.faces, landmarks=case.scan.landmarks)
+    assert SubjectScan.prepared(mesh) is SubjectScan.prepared(mesh)
+    assert SubjectScan.prepared(case.scan) is case.scan
+    by_mesh = evaluate_subject(case.vertices, case.faces, case.marks, mesh, protocols=["armse"])
+    assert by_mesh == case.errors(protocols=["armse"])
+    with pytest.raises(InputError, match="landmark"):
+        SubjectScan.prepared(Mesh(case.scan.vertices, case.scan.faces))
