@@ -60,9 +60,11 @@ def main() -> None:
     face = FaceModel.load("data/face_model.npz")
     root = Path("data") / profile / "train"
     loop = from_dict(LoopConfig, cfg["loop"])
-    model = PretrainNetwork(encoder, face.id_basis.shape[0])
     torch.manual_seed(loop.seed)
-    task = PretrainTask(model, face, TrainingSet(root, "train"), TrainingSet(root, "val"), loop.batch_size, loop.seed)
+    encoder = build_encoder(args.backbone)
+    data, val = TrainingSet(root, "train", face), TrainingSet(root, "val", face)
+    model = PretrainNetwork(encoder, PretrainTask.mean_landmarks(data))
+    task = PretrainTask(model, face, data, val, loop.batch_size, loop.seed)
     checkpoint = Path("data") / profile / "checkpoints" / f"pretrain-{args.backbone}.safetensors"
     identity = {
         "backbone": args.backbone,

@@ -16,19 +16,21 @@ class Encoder(nn.Module):
     """A convolutional trunk followed by `pool`.
 
     pool = "flatten" keeps the grid of features (the usual VGG-16 without its classifier);
-    pool = "average" averages over the grid (Siamese, section 4.3, MV Shape-Concat).
+    pool = "average" averages over the grid (Siamese, section 4.3, MV Shape-Concat). norm: batch normalisation at the end.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, channels: int, grid: int, pool: str = "flatten"):
+    def __init__(self, trunk: nn.Module, channels: int, grid: int, pool: str = "flatten", norm: bool = False):
         super().__init__()
         if pool not in ("flatten", "average"):
             raise ValueError(f"pool must be 'flatten' or 'average', got {pool!r}")
         self.trunk = trunk
         self.pool = nn.AdaptiveAvgPool2d(1 if pool == "average" else grid)
         self.out_features = channels * (1 if pool == "average" else grid * grid)
+        # features of unit variance: without them heads of a short training run hardly learn the shape
+        self.norm = nn.BatchNorm1d(self.out_features) if norm else nn.Identity()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -36,7 +38,7 @@ class Encoder(nn.Module):
         x = (images - self.mean) / self.std
         # channels-last is the layout in which CPU and GPU convolutions are fastest
         x = self.trunk(x.contiguous(memory_format=torch.channels_last))
-        return self.pool(x).flatten(1)
+        return self.norm(self.pool(x).flatten(1))
 
 
 class _Block(nn.Module):
@@ -65,7 +67,7 @@ def resnet_tiny(pool: str = "flatten", widths: tuple[int, ...] = (16, 32, 64, 12
         for j in range(blocks):
             layers.append(_Block(c_in, width, stride=2 if i > 0 and j == 0 else 1))
             c_in = width
-    return Encoder(nn.Sequential(*layers), widths[-1], grid=4, pool=pool)
+    return Encoder(nn.Sequential(*layers), widths[-1], grid=4, pool=pool, norm=True)
 
 
 def vgg16(pool: str = "flatten") -> Encoder:
