@@ -5,6 +5,7 @@
 #   make lab           JupyterLab on the notebooks
 #   make benchmarks    time the renderer, the synthesis and one training step
 #   make tune          choose every arm's learning rate on the validation split
+#   make photo-prior   choose the photo fit's prior by cross-validation on synthetic people
 #   make git-filters   notebooks without outputs in commits, readable notebook diffs (this clone only)
 #   make lock          write requirements.lock anew from requirements.in
 #   make deps          correct the source files that dvc.yaml's stages list
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast lint lab benchmarks tune git-filters deps lock clean env
+.PHONY: repro test test-fast lint lab benchmarks tune photo-prior git-filters deps lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -47,6 +48,9 @@ benchmarks: env
 
 tune: env
 	@$(BIN)/python -m lib.tune
+
+photo-prior: env
+	@$(BIN)/python -m lib.fit.crossvalidate
 
 git-filters: env
 	@git config filter.strip-output.clean '"$(abspath $(BIN))/nbstripout" --drop-empty-cells --keep-id'
