@@ -9,6 +9,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("QUIET", "1")
 
 import hashlib  # noqa: E402
+import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -28,17 +29,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def face_model():
-    """A face model of 200 identities (seed 0), built once and kept until lib/morphable changes."""
-    from lib.morphable.build import FaceModel, build_face_model
+def face_model_files():
+    """Folder with face_model.npz and population.npz of 200 identities (seed 0), kept until lib/morphable changes."""
+    from lib.morphable.build import build_face_model
 
     sources = sorted((ROOT / "lib" / "morphable").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    cache = ROOT / ".pytest_cache" / f"face_model-{digest}.npz"
-    if not cache.is_file():
-        model, _ = build_face_model(n_identities=200, seed=0)
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        for stale in cache.parent.glob("face_model-*.npz"):
-            stale.unlink()
-        model.save(cache)
-    return FaceModel.load(cache)
+    folder = ROOT / ".pytest_cache" / f"face_model-{digest}"
+    if not (folder / "face_model.npz").is_file():
+        model, population = build_face_model(n_identities=200, seed=0)
+        for stale in folder.parent.glob("face_model-*"):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+        folder.mkdir(parents=True)
+        population.save(folder / "population.npz")
+        model.save(folder / "face_model.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def face_model(face_model_files):
+    """A face model of 200 identities."""
+    from lib.morphable.model import FaceModel
+
+    return FaceModel.load(face_model_files / "face_model.npz")

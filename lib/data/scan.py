@@ -26,6 +26,7 @@ class ScannerConfig:
     hole_radius: tuple[float, float] = (2.0, 7.0)
     heads: tuple[float, ...] = (-50.0, 0.0, 50.0)  # directions of the scanner's heads (yaw)
     annotation: float = 0.5  # error of the landmark annotator (std per axis)
+    annotation_reach: float = 10.0  # a point hidden between the lips is marked on the nearest skin, one in a big hole not
     turn: float = 8.0  # pose of the scan against the head frame (std)
     shift: float = 40.0
 
@@ -123,7 +124,7 @@ def simulate_scan(
 
     annotated = marks[17:] + rng.normal(0, config.annotation, (51, 3))
     gap, nearest = cKDTree(scanned).query(annotated)
-    nearest = np.where(gap > 4.0, -1, nearest)
+    nearest = np.where(gap > config.annotation_reach, -1, nearest)
     tip = np.linalg.norm(scanned - nose, axis=1).argmin()
     nearest[13] = tip if nearest[13] < 0 else nearest[13]
     mesh = Mesh((scanned @ rotation.T + translation), index[triangles])

@@ -76,7 +76,7 @@ def symmetry_figure(plain: Batch, mirrored: Batch) -> Any:
     import matplotlib.pyplot as plt
 
     views, size = plain.images.shape[1], plain.images.shape[-1]
-    fig, axes = plt.subplots(2, views, figsize=(1.9 * views, 4.1))
+    fig, axes = plt.subplots(2, views, figsize=(1.9 * views, 4.4))
     for row, (batch, name) in enumerate(((plain, "as made"), (mirrored, "mirrored"))):
         for v in range(views):
             ax, marks = axes[row, v], batch.landmarks[0, v]

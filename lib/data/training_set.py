@@ -43,18 +43,26 @@ class Batch:
 class TrainingSet:
     """One split of the training twin.
 
-    Images stay 8 bit and vertices half precision in memory (quick: about 0.9 GB for all subjects).
+    Images stay 8 bit and vertices half precision in memory (quick: about 0.9 GB for all subjects). Images of more than
+    `memory_gb` in total are not loaded but read from the shards batch by batch.
 
     Args:
         root: folder with shard_*.npz.
         split: train, val, test or all.
         model: the face model (or its path) whose mean and symmetry the registered vertices refer to.
+        memory_gb: most that the images may take in memory.
 
     Raises:
         InputError: no shards, a damaged shard, shards of different makes or with gaps, unknown split, another topology.
     """
 
-    def __init__(self, root: str | Path, split: str, model: FaceModel | str | Path = "data/face_model.npz") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        model: FaceModel | str | Path = "data/face_model.npz",
+        memory_gb: float = 8.0,
+    ) -> None:
         if split not in (*SPLITS, "all"):
             raise InputError(root, f"split train, val, test or all, found {split!r}")
         model = model if isinstance(model, FaceModel) else FaceModel.load(model)
@@ -69,6 +77,7 @@ class TrainingSet:
             missing = sorted(set(expected) - set(paths))
             raise InputError(missing[0], "a shard is missing", "python -m lib.data.make_training_set resumes")
         parts: list[dict[str, np.ndarray]] = []
+        self._images: list[tuple[np.ndarray, np.ndarray]] = []  # of each shard: all its images, and the rows to use
         signature = None
         for path in progress(paths, f"reading {split}", len(paths)):
             arrays = map_npz(path, required=_KEYS)
@@ -76,18 +85,24 @@ class TrainingSet:
             if str(arrays["signature"]) != signature:
                 raise InputError(path, "made from other settings than shard_000.npz", "make the set again")
             self._check(path, arrays)
-            keep = np.flatnonzero(arrays["split"] == SPLITS.index(split)) if split != "all" else slice(None)
-            part = {name: np.array(arrays[name][keep]) for name in _KEYS if name != "signature"}
-            part["images"] = np.ascontiguousarray(part["images"].transpose(0, 1, 4, 2, 3))  # channels first, as torch
-            parts.append(part)
+            keep = np.arange(len(arrays["split"]))
+            keep = keep if split == "all" else keep[arrays["split"] == SPLITS.index(split)]
+            self._images.append((arrays["images"], keep))
+            parts.append({name: np.array(arrays[name][keep]) for name in _KEYS if name not in ("images", "signature")})
         self.signature = signature
         joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-        if not len(joined["images"]):
-            raise InputError(self.root, f"no subject in split {split}", "raise data.train.n_subjects")
         self.subjects = [str(name) for name in joined.pop("subject")]
+        if not self.subjects:
+            raise InputError(self.root, f"no subject in split {split}", "raise data.train.n_subjects")
         self.size = joined.pop("size")
         joined.pop("split")
         self._data = {name: torch.from_numpy(array) for name, array in joined.items()}
+        self._where = np.array([(i, row) for i, (_, rows) in enumerate(self._images) for row in rows])
+        one = self._images[0][0][0]
+        self._memory: Tensor | None = None
+        if len(self) * one.nbytes <= memory_gb * 1e9:
+            chunks = [np.ascontiguousarray(_channels_first(images[rows])) for images, rows in self._images]
+            self._memory = torch.from_numpy(np.concatenate(chunks))
 
     def _check(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         s, v = arrays["images"].shape[:2]
@@ -112,17 +127,24 @@ class TrainingSet:
     @property
     def n_views(self) -> int:
         """Number of views V, in ascending yaw."""
-        return self._data["images"].shape[1]
+        return int(self._images[0][0].shape[1])
 
     @property
     def image_size(self) -> int:
         """Side of the crops in px."""
-        return self._data["images"].shape[-1]
+        return int(self._images[0][0].shape[2])
 
     @property
     def yaw(self) -> Tensor:
         """(len, V) degrees."""
         return self._data["yaw"]
+
+    def images(self, index: Tensor) -> Tensor:
+        """Crops (B, V, 3, H, W) uint8 of subjects `index` (B,), as made."""
+        if self._memory is not None:
+            return self._memory[index]
+        picked = [self._images[shard][0][row] for shard, row in self._where[index.numpy()]]
+        return torch.from_numpy(np.ascontiguousarray(_channels_first(np.stack(picked))))
 
     def vertices(self, indices: Tensor | slice = slice(None)) -> Tensor:
         """Registered neutral scans (B, N, 3) float32 mm, not mirrored (for the PCA, pass through `symmetrise`)."""
@@ -143,7 +165,7 @@ class TrainingSet:
                 raise ValueError("batch(symmetrise=True) needs a torch.Generator")
             flip = torch.rand(len(index), generator=rng) < 0.5
         raw = {name: tensor[index] for name, tensor in self._data.items()}
-        images = raw["images"].float().div_(255)
+        images = self.images(index).float().div_(255)
         batch = Batch(
             images,
             raw["K"],
@@ -155,6 +177,11 @@ class TrainingSet:
             flip,
         )
         return mirror_batch(batch, flip, self.symmetry) if bool(flip.any()) else batch
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """(B, V, H, W, 3) as (B, V, 3, H, W), a view."""
+    return images.transpose(0, 1, 4, 2, 3)
 
 
 def mirror_batch(batch: Batch, flip: Tensor, symmetry: Tensor) -> Batch:

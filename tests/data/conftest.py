@@ -5,6 +5,7 @@ import pytest
 
 from lib.data import make_3dfaw_twin, make_training_set
 from lib.data.people import People
+from lib.morphable.population import Population
 
 
 class FlatSkin:
@@ -20,11 +21,9 @@ class FlatSkin:
 
 
 @pytest.fixture(scope="session")
-def people() -> People:
-    from lib.morphable.build import build_face_model
-
-    model, population = build_face_model(n_identities=200, seed=0)
-    return People(model, population, FlatSkin(model.region("eyes").numpy()))
+def people(face_model, face_model_files) -> People:
+    population = Population.load(face_model_files / "population.npz")
+    return People(face_model, population, FlatSkin(face_model.region("eyes").numpy()))
 
 
 @pytest.fixture

@@ -187,6 +187,14 @@ def test_symmetrised_batch_is_consistent(root, people):
     assert gap.median() < 1.0
 
 
+def test_images_left_on_disk_are_the_same(root, people):
+    loaded, mapped = (TrainingSet(root, "train", people.model, memory_gb=gb) for gb in (8, 0))
+    assert loaded._memory is not None and mapped._memory is None
+    for index in ([0], [6, 0, 3, 3], range(7)):
+        assert torch.equal(loaded.batch(index, symmetrise=False).images, mapped.batch(index, symmetrise=False).images)
+    assert mapped.image_size == 48 and mapped.n_views == 3 and len(mapped) == 7
+
+
 def data_landmarks(people):
     return people.model.landmarks[:]
 
