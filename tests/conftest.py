@@ -40,7 +40,7 @@ def face_model_files():
         model, population = build_face_model(n_identities=200, seed=0)
         for stale in folder.parent.glob("face_model-*"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # another run may be building the same
         population.save(folder / "population.npz")
         model.save(folder / "face_model.npz")
     return folder
