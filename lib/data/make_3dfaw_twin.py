@@ -39,7 +39,7 @@ from lib.data.sensor import Sensors, sample_casts, sample_sensors
 from lib.data.threedfaw import ThreeDFAW
 from lib.morphable.detail import refine, subdivision
 
-VERSION = 1
+VERSION = 2
 
 CAMERAS = ("phone", "static")
 
