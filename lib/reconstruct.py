@@ -23,6 +23,7 @@ import numpy as np
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json
 from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
+from lib.fit.dense import DenseOptions, refine
 from lib.fit.landmarks import model_vertices
 from lib.photos.detectors import Detection, Detector, choose_face, make_detector
 from lib.photos.images import Photo, read_photos
@@ -37,11 +38,12 @@ class PhotoSettings:
     """The ``photos`` section of params.yaml; every entry may be left out."""
 
     fit: FitOptions = field(default_factory=FitOptions)
+    dense: DenseOptions = field(default_factory=DenseOptions)
     n_id: int = 80
     n_exp: int = 30
     texture_size: int = 1024
     detector: str = "auto"
-    cv_subjects: int = 20
+    cv_subjects: int = 12
 
 
 @dataclass
@@ -153,7 +155,7 @@ def reconstruct(
     ]
     linear = LandmarkModel.from_face_model(model, settings.n_id, settings.n_exp)
     fit = fit_views(linear, views, settings.fit)
-    network = None
+    network, start = None, None
     if method:
         from lib.photos.network import network_start
 
@@ -161,6 +163,8 @@ def reconstruct(
             method, profile, model, [photo.image for photo in photos], [face.landmarks for face in detections], fit
         )
         fit = fit_views(linear, views, settings.fit, start=start)
+    face = model.face_index.cpu().numpy()
+    fit = refine(linear, views, [photo.image for photo in photos], fit, face, settings.fit, settings.dense, start)
     per_view = [model_vertices(linear, fit, number) for number in range(len(views))]
     warnings += _plausibility(fit, photos, per_view)
     lap("fit")

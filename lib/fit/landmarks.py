@@ -19,6 +19,9 @@ from lib.fit.camera import FitCamera, camera_from_points
 from lib.fit.model import CONTOUR, INNER, LandmarkModel, vertex_normals
 
 
+NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """Weights of the fit, chosen by cross-validation on twins (``python -m lib.fit.crossvalidate``).
@@ -104,7 +107,9 @@ class FitResult:
 
 
 @dataclass
-class _State:
+class FitState:
+    """The unknowns."""
+
     alpha: np.ndarray
     beta: np.ndarray  # (1 or V, E)
     offsets: np.ndarray  # (51, 3)
@@ -112,7 +117,7 @@ class _State:
 
 
 @dataclass
-class _Problem:
+class FitProblem:
     """Everything that stays fixed within a round."""
 
     model: LandmarkModel
@@ -143,19 +148,34 @@ def fit_views(
             raise InputError(f"view {number}", f"landmarks of shape (68, 2), found {view.landmarks.shape}")
         if np.isfinite(view.landmarks[INNER]).all(axis=1).sum() < 6:
             raise InputError(f"view {number}", "at least 6 of the points 18 to 68 must be known")
-    problem = _Problem(model, views, options, start=start)
+    problem = FitProblem(model, views, options, start=start)
     state = _start(problem)
     taken = 0
     for round_number in range(options.rounds):
         problem.identity = round_number >= 2  # the first two rounds find the cameras on the mean face
-        _correspond(problem, state)
+        prepare(problem, state)
         state, cost, accepted = _minimise(problem, state)
         taken += accepted
+    return finish(problem, state, cost, taken)
+
+
+def finish(problem: FitProblem, state: FitState, cost: float, taken: int) -> FitResult:
+    """The public result of a state."""
+    prepare(problem, state)
     reprojection = np.stack([np.linalg.norm(error, axis=1) for error in _errors(problem, state)])
     offsets = np.zeros((68, 3))
     offsets[INNER] = state.offsets
-    beta = np.repeat(state.beta, len(views), axis=0) if len(state.beta) == 1 else state.beta
+    beta = np.repeat(state.beta, len(problem.views), axis=0) if len(state.beta) == 1 else state.beta
     return FitResult(state.alpha, beta, state.cameras, offsets, problem.index, reprojection, cost, taken)
+
+
+def resume(
+    model: LandmarkModel, views: list[View], options: FitOptions, fit: FitResult, start: np.ndarray | None = None
+) -> tuple[FitProblem, FitState]:
+    """Problem and state from which a finished fit can be taken further."""
+    problem = FitProblem(model, views, options, identity=True, start=start)
+    beta = fit.beta[:1] if options.expression == "shared" else fit.beta
+    return problem, FitState(fit.alpha.copy(), beta.copy(), fit.offsets[INNER].copy(), list(fit.cameras))
 
 
 def model_vertices(model: LandmarkModel, fit: FitResult, view: int) -> np.ndarray:
@@ -163,7 +183,7 @@ def model_vertices(model: LandmarkModel, fit: FitResult, view: int) -> np.ndarra
     return model.vertices(fit.alpha, fit.beta[view])
 
 
-def _start(problem: _Problem) -> _State:
+def _start(problem: FitProblem) -> FitState:
     model, options = problem.model, problem.options
     alpha = np.zeros(model.id_basis.shape[2]) if problem.start is None else problem.start.astype(np.float64)
     beta = np.zeros((1 if options.expression == "shared" else len(problem.views), model.exp_basis.shape[2]))
@@ -174,7 +194,7 @@ def _start(problem: _Problem) -> _State:
         centre = np.array([view.size[1] / 2, view.size[0] / 2])
         camera = camera_from_points(points[known], view.landmarks[known], centre, 1 / options.distance_mm)
         cameras.append(replace(camera, k=_distance_prior(view, camera.scale, options)[0]))
-    return _State(alpha, beta, np.zeros((51, 3)), cameras)
+    return FitState(alpha, beta, np.zeros((51, 3)), cameras)
 
 
 def _distance_prior(view: View, scale: float, options: FitOptions) -> tuple[float, float]:
@@ -186,7 +206,7 @@ def _distance_prior(view: View, scale: float, options: FitOptions) -> tuple[floa
     return float(np.clip(mean, 1 / 6000, 1 / 220)), spread * mean
 
 
-def _correspond(problem: _Problem, state: _State) -> None:
+def prepare(problem: FitProblem, state: FitState) -> None:
     """Choose the vertex of every contour point and the 2x2 whitening of every residual for the next round."""
     model, options = problem.model, problem.options
     count = len(problem.views)
@@ -211,30 +231,37 @@ def _correspond(problem: _Problem, state: _State) -> None:
         problem.whiten[number] = weight[:, None, None] * np.eye(2)
         normal = outline_normals(pixels[CONTOUR])
         tangent = np.stack([-normal[:, 1], normal[:, 0]], axis=1)
-        extra = (noise[CONTOUR] / options.noise_mm)[:, None]
-        across = known[CONTOUR, None] * normal / (options.contour_noise_mm * extra * camera.scale)
-        along = known[CONTOUR, None] * tangent / (options.contour_slide_mm * extra * camera.scale)
+        extra = noise[CONTOUR] / options.noise_mm
+        slack = NEAR_SIDE_MM * near_side(camera)
+        across = normal * (known[CONTOUR] / (np.hypot(options.contour_noise_mm * extra, slack) * camera.scale))[:, None]
+        along = tangent * (known[CONTOUR] / (np.hypot(options.contour_slide_mm * extra, slack) * camera.scale))[:, None]
         problem.whiten[number, CONTOUR] = np.stack([across, along], axis=1)
 
 
 def slide_contour(model: LandmarkModel, vertices: np.ndarray, camera: FitCamera) -> np.ndarray:
-    """(17,) vertex on each contour line that lies farthest out in the picture, measured from the nose tip.
+    """(17,) the vertex on each contour line that lies farthest out in the picture, from the jaw's own vertex forwards.
 
-    On the side that faces the camera the jaw has no outline in the picture; annotators keep to the jaw line there, so
-    those points keep their own vertex. The sides swap smoothly: between 10 and 25 degrees of yaw the near side is kept.
+    On the side turned away the outline runs over the cheek, in front of the jaw's own vertex. Backwards nothing slides:
+    under the chin and behind the jaw the farthest vertex would be the neck's.
     """
     own = model.landmarks[CONTOUR]
-    lines = np.where(model.contour < 0, own[:, None], model.contour)
+    forward = (model.contour >= 0) & (model.mean[model.contour, 2] >= model.mean[own, 2][:, None])
+    lines = np.where(forward, model.contour, own[:, None])
     pixels = camera.project(vertices[lines.reshape(-1)]).reshape(*lines.shape, 2)
     outward = outline_normals(camera.project(vertices[own]))
     reach = np.einsum("lmc,lc->lm", pixels, outward)
-    chosen = lines[CONTOUR, reach.argmax(axis=1)]
-    yaw = camera.angles()[0]
-    if abs(yaw) < 10:
-        return chosen
-    # yaw > 0 turns the face to the image's right: the subject's right side (points 0 to 7, image left) comes near
+    return lines[CONTOUR, reach.argmax(axis=1)]
+
+
+def near_side(camera: FitCamera) -> np.ndarray:
+    """(17,) sine of the yaw for contour points on the side that is turned to the camera, 0 for the others and the chin.
+
+    There the jaw has no outline in the picture and detectors move back towards the ear, by up to 30 mm at 35 degrees.
+    """
+    yaw = np.sin(np.radians(camera.angles()[0]))
+    # yaw > 0 turns the face to the image's right: the image's left side (points 0 to 6) comes near
     near = CONTOUR < 7 if yaw > 0 else CONTOUR > 9
-    return np.where(near, own, chosen)
+    return np.where(near, abs(yaw), 0.0)
 
 
 def outline_normals(pixels: np.ndarray) -> np.ndarray:
@@ -247,7 +274,7 @@ def outline_normals(pixels: np.ndarray) -> np.ndarray:
     return normal * np.where(outward < 0, -1.0, 1.0)[:, None]
 
 
-def _errors(problem: _Problem, state: _State) -> list[np.ndarray]:
+def _errors(problem: FitProblem, state: FitState) -> list[np.ndarray]:
     """Per view (68, 2) px, the model's own points minus the landmarks."""
     found = []
     for number, view in enumerate(problem.views):
@@ -256,7 +283,7 @@ def _errors(problem: _Problem, state: _State) -> list[np.ndarray]:
     return found
 
 
-def _linearise(problem: _Problem, state: _State, derivative: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
+def linearise(problem: FitProblem, state: FitState, derivative: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
     """Cost, gradient g and Gauss-Newton matrix H of half the objective, at ``state``.
 
     Order of the unknowns: alpha, beta (all rows), d_l, then seven for each camera. With ``identity`` off only cameras.
@@ -300,7 +327,7 @@ def _linearise(problem: _Problem, state: _State, derivative: bool = True) -> tup
     return cost, gradient, hessian
 
 
-def _add_priors(problem: _Problem, state: _State, gradient: np.ndarray, hessian: np.ndarray) -> float:
+def _add_priors(problem: FitProblem, state: FitState, gradient: np.ndarray, hessian: np.ndarray) -> float:
     """Add the Gaussian priors in place; returns their cost."""
     options, model = problem.options, problem.model
     n_id, n_exp, rows = model.id_basis.shape[2], model.exp_basis.shape[2], len(state.beta)
@@ -326,19 +353,19 @@ def _add_priors(problem: _Problem, state: _State, gradient: np.ndarray, hessian:
     return cost
 
 
-def _minimise(problem: _Problem, state: _State) -> tuple[_State, float, int]:
+def _minimise(problem: FitProblem, state: FitState) -> tuple[FitState, float, int]:
     """A few Levenberg-Marquardt steps."""
     free = slice(None) if problem.identity else slice(-7 * len(problem.views), None)
     damping, accepted = 1e-4, 0
-    cost, gradient, hessian = _linearise(problem, state)
+    cost, gradient, hessian = linearise(problem, state)
     for _ in range(problem.options.steps):
         for _attempt in range(6):
             matrix = hessian[free, free]
             matrix = matrix + damping * np.diag(np.diag(matrix))
             step = np.zeros_like(gradient)
             step[free] = -np.linalg.solve(matrix, gradient[free])
-            trial = _moved(problem, state, step)
-            trial_cost = _linearise(problem, trial, derivative=False)[0]
+            trial = moved(state, step)
+            trial_cost = linearise(problem, trial, derivative=False)[0]
             if trial_cost <= cost:
                 break
             damping *= 10
@@ -346,16 +373,16 @@ def _minimise(problem: _Problem, state: _State) -> tuple[_State, float, int]:
             return state, cost, accepted
         small = cost - trial_cost < 1e-9 * max(cost, 1)
         state, damping, accepted = trial, max(damping / 10, 1e-8), accepted + 1
-        cost, gradient, hessian = _linearise(problem, state)
+        cost, gradient, hessian = linearise(problem, state)
         if small:
             break
     return state, cost, accepted
 
 
-def _moved(problem: _Problem, state: _State, step: np.ndarray) -> _State:
+def moved(state: FitState, step: np.ndarray) -> FitState:
     n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
     begin = n_id + rows * n_exp
-    return _State(
+    return FitState(
         alpha=state.alpha + step[:n_id],
         beta=state.beta + step[n_id:begin].reshape(rows, n_exp),
         offsets=state.offsets + step[begin : begin + 153].reshape(51, 3),

@@ -88,7 +88,7 @@ def _view(
 ) -> View:
     points = head[model.landmarks] + offsets
     pixels = camera.project(points)
-    pixels[CONTOUR] = true_outline(model, head, camera)
+    pixels[CONTOUR] = true_outline(model, head, camera, rng)
     noise = rng.normal(0, disturb.noise * camera.scale / np.sqrt(2), (68, 2))
     wild = rng.random(68) < disturb.outliers
     noise[wild] *= 5
@@ -100,12 +100,14 @@ def _view(
     return View(pixels, (600, 600))
 
 
-def true_outline(model: LandmarkModel, head: np.ndarray, camera: FitCamera) -> np.ndarray:
+def true_outline(
+    model: LandmarkModel, head: np.ndarray, camera: FitCamera, rng: np.random.Generator
+) -> np.ndarray:
     """(17, 2) px: where an annotator would put the contour points of this head.
 
     On the side turned away: the point of the head's outline (edges between triangles that face the camera and ones that do
-    not) nearest to where the jaw's own vertex projects. On the side turned to the camera: that vertex itself. This shares
-    no code with the contour that the fit slides.
+    not) nearest to where the jaw's own vertex projects. On the side turned to the camera the point moves back towards the
+    ear by a random part, as detectors do. This shares no code with the contour that the fit slides.
     """
     own = head[model.landmarks[CONTOUR]]
     pixels = camera.project(own)
@@ -123,4 +125,11 @@ def true_outline(model: LandmarkModel, head: np.ndarray, camera: FitCamera) -> n
             break
         gaps = np.linalg.norm(flat[rim] - pixels[i], axis=1)
         pixels[i] = flat[rim[gaps.argmin()]]
+    yaw = camera.angles()[0]
+    near = np.arange(7) if yaw > 0 else np.arange(10, 17)
+    back = min(abs(np.sin(np.radians(yaw))), 0.7)
+    ear = head[model.landmarks[[0, 16]]].mean(axis=0)[2] - 35
+    for i in near:
+        moved = own[i] + np.array([0.0, 0.0, (ear - own[i, 2]) * back * rng.uniform(0, 1.4)])
+        pixels[i] = camera.project(moved[None])[0]
     return pixels

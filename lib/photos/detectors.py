@@ -199,7 +199,11 @@ class DlibDetector:
         return _without_overlaps([item for item in found if item[1] > 0.3])
 
     def _landmarks(self, image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Median and spread of predictions from jittered boxes, half of them on the mirrored picture."""
+        """Median and spread of predictions from jittered boxes, half of them on the mirrored picture.
+
+        dlib answers in whole pixels, so a small face is enlarged first.
+        """
+        image, box, corner, factor = _enlarged(image, box)
         mirrored = np.ascontiguousarray(image[:, ::-1])
         width = image.shape[1]
         points = []
@@ -214,7 +218,7 @@ class DlibDetector:
         median = np.median(stack, axis=0)
         # 1.4826 turns the median absolute deviation into a standard deviation for a normal distribution.
         spread = 1.4826 * np.median(np.linalg.norm(stack - median, axis=2), axis=0) / np.sqrt(2)
-        return median, spread
+        return median / factor + corner, spread / factor
 
     def _predict(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         left, top, right, bottom = (int(round(float(value))) for value in box)
@@ -329,6 +333,24 @@ def choose_face(faces: list[Detection], path: Path, image: np.ndarray, largest: 
     if inside.mean() < 0.9:
         warnings.append(f"{path}: {int((~inside).sum())} of 68 landmarks lie outside the picture, the face is cut off")
     return face, warnings
+
+
+def _enlarged(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """The surroundings of a box, enlarged until the box is 300 px: picture, box in it, its corner in px, the factor."""
+    from PIL import Image
+
+    side = float((box[2:] - box[:2]).max())
+    factor = 300.0 / side
+    if factor <= 1:
+        return image, box, np.zeros(2), 1.0
+    height, width = image.shape[:2]
+    low = np.maximum(np.floor(box[:2] - side), 0).astype(int)
+    high = np.minimum(np.ceil(box[2:] + side), [width, height]).astype(int)
+    part = Image.fromarray(image[low[1] : high[1], low[0] : high[0]])
+    size = (round(part.width * factor), round(part.height * factor))
+    exact = size[0] / part.width
+    large = np.asarray(part.resize(size, Image.Resampling.BICUBIC))
+    return large, (box - np.tile(low, 2)) * exact, low.astype(np.float64), exact
 
 
 def _as_box(rectangle) -> np.ndarray:

@@ -1,0 +1,239 @@
+"""Dense refinement: move shape and cameras until the photographs agree with each other on the skin.
+
+A point of the surface must look the same in every picture that sees it. The pictures are compared after band-passing and
+local normalisation (unit local contrast), so that light, shadow and exposure drop out and pores, moles, brows and lips
+stay. For each pair of views v, w and surface sample s that both see, the residual is
+
+    r_s = I_v(project_v(X_s)) - I_w(project_w(X_s)),
+
+added with weight ``photo_weight`` to the landmark objective of ``lib.fit.landmarks`` and minimised with it, from
+coarse bands to fine ones. Needs two views; with one nothing changes.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from lib.core.errors import InputError
+from lib.fit.camera import FitCamera
+from lib.fit.landmarks import FitOptions, FitResult, View, finish, linearise, moved, prepare, resume
+from lib.fit.model import LandmarkModel, vertex_normals
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """Settings of :func:`refine`, chosen on rendered twins.
+
+    Attributes:
+        photo_weight: weight of one square mm of skin seen by a pair of views, against landmark residuals.
+        bands_mm: widths of the band-pass, coarse to fine.
+        steps: Gauss-Newton steps for each band.
+        robust: residual (in units of local contrast) beyond which a sample loses weight.
+        min_cosine: samples seen at a flatter angle than this are not used.
+    """
+
+    photo_weight: float = 0.3
+    bands_mm: tuple[float, ...] = (6.0, 4.0, 2.5, 1.5, 1.0)
+    steps: int = 6
+    robust: float = 0.8
+    min_cosine: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.photo_weight < 0 or not self.bands_mm or min(self.bands_mm) <= 0:
+            raise InputError("photos.dense", "photo_weight >= 0 and positive bands_mm")
+
+
+@dataclass
+class _Samples:
+    """Surface samples: corner vertices (S, 3), barycentrics (S, 3), bases (S, 3, K) and (S, 3, E), area (S,) mm^2."""
+
+    corner: np.ndarray
+    bary: np.ndarray
+    mean: np.ndarray
+    id_basis: np.ndarray
+    exp_basis: np.ndarray
+    area: np.ndarray
+
+
+@dataclass
+class _Picture:
+    """One band of one view: the normalised image, shrunk by ``factor`` (x, y) so that the band is about 2 px wide."""
+
+    value: np.ndarray
+    factor: np.ndarray
+
+    def at(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) values and (S, 2) derivatives per px of the photograph at positions (S, 2), centres at +0.5.
+
+        The image is read as a smooth surface: bilinear values with the derivative of the same bilinear patch.
+        """
+        height, width = self.value.shape
+        x = np.clip(pixels[:, 0] * self.factor[0] - 0.5, 0, width - 1.001)
+        y = np.clip(pixels[:, 1] * self.factor[1] - 0.5, 0, height - 1.001)
+        column, row = x.astype(np.int64), y.astype(np.int64)
+        fx, fy = x - column, y - row
+        a, b = self.value[row, column], self.value[row, column + 1]
+        c, d = self.value[row + 1, column], self.value[row + 1, column + 1]
+        value = (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy
+        slope = np.stack([(b - a) * (1 - fy) + (d - c) * fy, (c - a) * (1 - fx) + (d - b) * fx], axis=1)
+        return value, slope * self.factor
+
+
+def _picture(grey: np.ndarray, sigma: float) -> _Picture:
+    """The band around ``sigma`` px of a photograph (H, W)."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    height, width = grey.shape
+    shrink = min(1.0, 2.0 / sigma)
+    size = (max(16, round(height * shrink)), max(16, round(width * shrink)))
+    tensor = torch.from_numpy(np.ascontiguousarray(grey, dtype=np.float32))[None, None]
+    if shrink < 1:
+        tensor = interpolate(tensor, size=size, mode="bilinear", antialias=True, align_corners=False)
+    else:
+        size = (height, width)
+    small = tensor[0, 0].numpy().astype(np.float64)
+    factor = np.array([size[1] / width, size[0] / height])
+    return _Picture(normalised_band(small, sigma * float(factor.mean())), factor)
+
+
+def surface_samples(model: LandmarkModel, face: np.ndarray, bary: np.ndarray | None = None) -> _Samples:
+    """One sample in each triangle of the cropped face (or several, with rows of barycentrics)."""
+    inside = np.zeros(len(model.mean), dtype=bool)
+    inside[face] = True
+    triangles = model.faces[inside[model.faces].all(axis=1)]
+    weights = np.ones((1, 3)) / 3 if bary is None else bary
+    corner = np.repeat(triangles, len(weights), axis=0)
+    bary = np.tile(weights, (len(triangles), 1))
+    a, b, c = (model.mean[triangles[:, i]] for i in range(3))
+    area = np.repeat(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2 / len(weights), len(weights))
+
+    def blend(values: np.ndarray) -> np.ndarray:
+        return sum(bary[:, i].reshape(-1, *[1] * (values.ndim - 1)) * values[corner[:, i]] for i in range(3))
+
+    return _Samples(corner, bary, blend(model.mean), blend(model.id_basis), blend(model.exp_basis), area)
+
+
+def normalised_band(grey: np.ndarray, sigma: float) -> np.ndarray:
+    """Band-pass of a grey image (H, W) around scale ``sigma`` px, divided by its local contrast."""
+    root = np.sqrt(np.clip(grey, 0, 1))  # noise of a camera is about even after a square root
+    band = gaussian_filter(root, 0.5 * sigma, mode="nearest") - gaussian_filter(root, 2.0 * sigma, mode="nearest")
+    contrast = np.sqrt(gaussian_filter(band**2, 4.0 * sigma, mode="nearest"))
+    return band / (contrast + 0.004)
+
+
+def visible_samples(
+    samples: _Samples, vertices: np.ndarray, faces: np.ndarray, camera: FitCamera, size: tuple[int, int], minimum: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) bool: seen by the camera; (S,) cosine between surface and view."""
+    import torch
+
+    from lib.photos.texture import screen_of
+    from lib.renderers.rasterize import rasterize
+
+    depth = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size).depth[0].numpy()
+    points = np.einsum("sk,skc->sc", samples.bary, vertices[samples.corner])
+    normal = np.einsum("sk,skc->sc", samples.bary, vertex_normals(vertices, faces)[samples.corner])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    cosine = np.einsum("sc,sc->s", normal, camera.viewing_directions(points))
+    u, v, own = screen_of(camera, points)[0].numpy().T
+    height, width = size
+    inside = (u > 2) & (u < width - 2) & (v > 2) & (v < height - 2) & (cosine > minimum)
+    row, column = np.clip(v.astype(int), 0, height - 1), np.clip(u.astype(int), 0, width - 1)
+    return inside & (own < depth[row, column] + 2.0 + 2.0 / camera.scale), cosine
+
+
+def refine(
+    model: LandmarkModel,
+    views: list[View],
+    images: list[np.ndarray],
+    fit: FitResult,
+    face: np.ndarray,
+    options: FitOptions,
+    dense: DenseOptions | None = None,
+    start: np.ndarray | None = None,
+) -> FitResult:
+    """Improve a landmark fit with the pictures themselves.
+
+    Args:
+        images: per view (H, W, 3) in [0, 1]. face: (Nc,) vertices of the cropped face. fit: from ``fit_views``.
+
+    Returns:
+        a new result; ``fit`` itself when there is one view or the weight is 0. Deterministic.
+    """
+    dense = dense or DenseOptions()
+    if len(views) < 2 or dense.photo_weight == 0:
+        return fit
+    problem, state = resume(model, views, options, fit, start)
+    samples = surface_samples(model, face)
+    greys = [image @ np.array([0.299, 0.587, 0.114]) for image in images]
+    taken = 0
+    for band in dense.bands_mm:
+        pictures = [
+            _picture(grey, band * camera.scale) for grey, camera in zip(greys, state.cameras, strict=True)
+        ]
+        prepare(problem, state)
+        seen = []
+        for number, camera in enumerate(state.cameras):
+            vertices = model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
+            seen.append(visible_samples(samples, vertices, model.faces, camera, greys[number].shape, dense.min_cosine))
+        damping = 1e-4
+        cost, gradient, hessian = _objective(problem, state, samples, pictures, seen, dense)
+        for _ in range(dense.steps):
+            for _attempt in range(5):
+                matrix = hessian + damping * np.diag(np.diag(hessian))
+                trial = moved(state, -np.linalg.solve(matrix, gradient))
+                trial_cost = _objective(problem, trial, samples, pictures, seen, dense, derivative=False)[0]
+                if trial_cost <= cost:
+                    break
+                damping *= 10
+            else:
+                break
+            state, damping, taken = trial, max(damping / 10, 1e-8), taken + 1
+            cost, gradient, hessian = _objective(problem, state, samples, pictures, seen, dense)
+    return finish(problem, state, cost, fit.iterations + taken)
+
+
+def _objective(problem, state, samples, pictures, seen, dense, derivative=True) -> tuple[float, np.ndarray, np.ndarray]:
+    """Landmark objective plus the photometric one; same unknowns, same order."""
+    cost, gradient, hessian = linearise(problem, state, derivative)
+    n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
+    first_camera = n_id + rows * n_exp + 153
+    looks = []
+    for number, camera in enumerate(state.cameras):
+        row = min(number, rows - 1)
+        points = samples.mean + samples.id_basis @ state.alpha + samples.exp_basis @ state.beta[row]
+        pixels, to_points, to_camera = camera.jacobian(points)
+        value, slope = pictures[number].at(pixels)
+        looks.append((value, np.einsum("si,sij->sj", slope, to_points), np.einsum("si,sij->sj", slope, to_camera), row))
+    pairs = list(combinations(range(len(looks)), 2))
+    for a, b in pairs:
+        use = np.flatnonzero(seen[a][0] & seen[b][0])
+        if len(use) < 50:
+            continue
+        residual = looks[a][0][use] - looks[b][0][use]
+        weight = dense.photo_weight * samples.area[use] * np.minimum(seen[a][1][use], seen[b][1][use])
+        weight = weight * (2.0 / len(looks))  # each view takes part in more pairs when there are more views
+        scaled = (residual / dense.robust) ** 2
+        cost += 0.5 * dense.robust**2 * float((weight * np.log1p(scaled)).sum())
+        if not derivative:
+            continue
+        weight = weight / (1 + scaled)
+        ga, gb = looks[a][1][use], looks[b][1][use]
+        identity = np.einsum("sc,sck->sk", ga - gb, samples.id_basis[use])
+        blocks = [(0, identity)]
+        if looks[a][3] == looks[b][3]:
+            blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga - gb, samples.exp_basis[use])))
+        else:
+            blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga, samples.exp_basis[use])))
+            blocks.append((n_id + looks[b][3] * n_exp, -np.einsum("sc,sck->sk", gb, samples.exp_basis[use])))
+        blocks.append((first_camera + 7 * a, looks[a][2][use]))
+        blocks.append((first_camera + 7 * b, -looks[b][2][use]))
+        columns = np.concatenate([np.arange(first, first + part.shape[1]) for first, part in blocks])
+        jacobian = np.concatenate([part for _, part in blocks], axis=1)
+        weighted = jacobian * weight[:, None]
+        gradient[columns] += weighted.T @ residual
+        hessian[np.ix_(columns, columns)] += weighted.T @ jacobian
+    return cost, gradient, hessian

@@ -1,0 +1,124 @@
+"""Detection on a real portrait, retries, choice of the face, landmark files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.core.errors import InputError
+from lib.photos.detectors import MIRROR_68, Detection, DlibDetector, choose_face, face_alignment_available, make_detector
+from lib.photos.landmark_file import read_landmarks
+
+skimage_data = pytest.importorskip("skimage.data")
+pytest.importorskip("dlib")
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return DlibDetector()
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return skimage_data.astronaut()[:300, 100:400].astype(np.float32) / 255
+
+
+def test_mirror_table_is_an_involution():
+    assert (MIRROR_68[MIRROR_68] == np.arange(68)).all()
+    assert MIRROR_68[36] == 45 and MIRROR_68[48] == 54 and MIRROR_68[30] == 30
+
+
+def test_portrait_has_plausible_landmarks(detector, portrait):
+    face = detector.detect(portrait)[0]
+    points = face.landmarks
+    assert points[36, 0] < points[39, 0] < points[30, 0] < points[42, 0] < points[45, 0]
+    assert points[27, 1] < points[30, 1] < points[57, 1] < points[8, 1]
+    assert 70 < face.size < 130 and 0.1 < face.spread.mean() < 3
+
+
+def test_mirrored_portrait_gives_mirrored_landmarks(detector, portrait):
+    straight = detector.detect(portrait)[0].landmarks
+    mirrored = detector.detect(np.ascontiguousarray(portrait[:, ::-1]))[0].landmarks
+    back = np.stack([portrait.shape[1] - mirrored[:, 0], mirrored[:, 1]], axis=1)[MIRROR_68]
+    assert np.median(np.linalg.norm(back - straight, axis=1)) < 2.5
+
+
+def test_landmarks_scale_with_the_picture(detector, portrait):
+    big = portrait.repeat(5, axis=0).repeat(5, axis=1)  # 1500 px: is shrunk before detection
+    straight = detector.detect(portrait)[0].landmarks
+    assert np.median(np.linalg.norm(detector.detect(big)[0].landmarks / 5 - straight, axis=1)) < 3
+
+
+def test_dark_and_tilted_pictures_get_further_chances(detector, portrait):
+    from PIL import Image
+
+    assert detector.detect(portrait * 0.08)
+    tilted = Image.fromarray((portrait * 255).astype(np.uint8)).rotate(28, Image.Resampling.BILINEAR, expand=True)
+    assert detector.detect(np.asarray(tilted, np.float32) / 255)
+
+
+def test_noise_has_no_face(detector):
+    image = np.random.default_rng(0).random((200, 200, 3)).astype(np.float32)
+    assert detector.detect(image) == []
+    with pytest.raises(InputError, match="no face was found"):
+        choose_face([], Path("x.jpg"), image, largest=False)
+
+
+def _face(size: float, at: float = 10.0) -> Detection:
+    points = np.random.default_rng(1).random((68, 2))
+    points = (points - points.min(axis=0)) / np.ptp(points, axis=0) * size + at
+    return Detection(points, np.zeros(68), np.zeros(4), 1.0, "test")
+
+
+def test_several_faces_are_refused_unless_largest():
+    image = np.zeros((600, 600, 3))
+    faces = [_face(200), _face(150)]
+    with pytest.raises(InputError, match="2 faces"):
+        choose_face(faces, Path("x.jpg"), image, largest=False)
+    chosen, warnings = choose_face(faces, Path("x.jpg"), image, largest=True)
+    assert chosen is faces[0] and "largest" in warnings[0]
+    assert choose_face([_face(200), _face(40)], Path("x.jpg"), image, largest=False)[0].size == pytest.approx(200)
+
+
+def test_tiny_and_cut_off_faces():
+    with pytest.raises(InputError, match="64 are needed"):
+        choose_face([_face(40)], Path("x.jpg"), np.zeros((600, 600, 3)), largest=False)
+    _, warnings = choose_face([_face(200, at=-60)], Path("x.jpg"), np.zeros((600, 600, 3)), largest=False)
+    assert "cut off" in warnings[0]
+
+
+def test_automatic_choice_never_downloads(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert not face_alignment_available()
+    assert make_detector("auto").name == "dlib"
+    with pytest.raises(InputError, match="weights"):
+        make_detector("face-alignment")
+    with pytest.raises(InputError, match="auto, dlib"):
+        make_detector("magic")
+
+
+def test_landmark_file(tmp_path):
+    path = tmp_path / "marks.json"
+    points = np.arange(136.0).reshape(68, 2).tolist()
+    points[3] = None
+    path.write_text(json.dumps({"a.jpg": points}))
+    found = read_landmarks(path, [Path("x/a.jpg"), Path("x/b.jpg")])
+    assert list(found) == [Path("x/a.jpg")]
+    assert np.isnan(found[Path("x/a.jpg")][3]).all() and found[Path("x/a.jpg")][4, 1] == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"), ("[1]", "a mapping"), ('{"b.jpg": []}', "names none"), ('{"a.jpg": [[1, 2]]}', "68 points"),
+        (json.dumps({"a.jpg": [[1, "x"]] * 68}), "point 0"), (json.dumps({"a.jpg": [None] * 68}), "at least 6"),
+    ],
+)  # fmt: skip
+def test_bad_landmark_files(tmp_path, text, words):
+    path = tmp_path / "marks.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_landmarks(path, [Path("a.jpg")])
+    with pytest.raises(InputError, match="no such file"):
+        read_landmarks(tmp_path / "none.json", [Path("a.jpg")])
