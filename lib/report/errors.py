@@ -1,20 +1,24 @@
 """Per-subject error files: results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject and metric."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.core.errors import InputError
+from lib.report.methods import BOUNDS, METHODS
 
+UNSEEDED = tuple(method.key for method in METHODS if method.section == BOUNDS)
 _NAME = re.compile(r"(?P<method>[a-z0-9_]+)-s(?P<seed>\d+)")
 
 
-def load_errors(folder: str | Path) -> pd.DataFrame:
+def load_errors(folder: str | Path, seeds: Sequence[int] | None = None) -> pd.DataFrame:
     """All error files of a folder as one long frame: method, seed, subject, metric, value (mm).
 
-    The method and seed of the file's name count; columns of those names must agree with it.
+    The method and seed of the file's name count; columns of those names must agree with it. With ``seeds`` only those
+    runs are read, and the bounds, which have no seed: files that an earlier set of seeds left behind do not count.
 
     Raises:
         InputError: no files, names or columns of another form, values that are no finite non-negative numbers, or a
@@ -22,6 +26,9 @@ def load_errors(folder: str | Path) -> pd.DataFrame:
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.csv"))
+    if seeds is not None:
+        wanted = {f"-s{seed}" for seed in seeds}
+        files = [p for p in files if p.stem[p.stem.rfind("-s") :] in wanted or p.stem.rsplit("-s", 1)[0] in UNSEEDED]
     if not files:
         raise InputError(folder, "error files <method>-s<seed>.csv, found none", "run `python -m lib.evaluate` first")
     return pd.concat([_load(path) for path in files], ignore_index=True)

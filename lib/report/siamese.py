@@ -154,7 +154,7 @@ def write_report(params: dict[str, Any], results: Path = Path("results"), figure
     """
     profile = str(params["profile"])
     folder = results / "siamese" / profile
-    errors = load_errors(folder / "errors")
+    errors = load_errors(folder / "errors", (params.get("siamese") or {}).get("seeds"))
     metrics = tables.metrics_in(errors)
     judged = [metric for metric in CLAIM_METRICS if metric in metrics]
     if not judged:

@@ -168,6 +168,13 @@ def test_damaged_error_files_are_named(tmp_path: Path, name: str, content: str, 
     assert name in str(caught.value)
 
 
+def test_runs_of_seeds_no_longer_asked_for_do_not_count(tmp_path: Path) -> None:
+    write_errors(tmp_path, n=4, seeds=(0, 1, 10))
+    errors = load_errors(tmp_path, seeds=[1])
+    assert set(errors.loc[errors["method"] == "mv_add", "seed"]) == {1}
+    assert set(errors["method"]) == set(LEVELS)  # bounds stay, whatever their file is called
+
+
 def test_no_error_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found none"):
         load_errors(tmp_path)
