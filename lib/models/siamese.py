@@ -55,7 +55,8 @@ class SingleView(nn.Module):
         """(B, 3, H, W), (B, 3, 3) to alpha (B, 64) and the cameras of the B crops."""
         x = self.encoder(images)
         alpha, q, t = self.shape(x).float(), self.rotation(x).float(), self.translation(x).float()
-        return alpha, crop_ray_camera(q, t, K, size=images.shape[-1], span_mm=self.crop_mm)
+        with torch.autocast(images.device.type, enabled=False):  # a rotation in bfloat16 is off by half a pixel
+            return alpha, crop_ray_camera(q, t, K, size=images.shape[-1], span_mm=self.crop_mm)
 
     def reconstruct(self, views: Views) -> Reconstruction:
         return _reconstruct(self, self.face, views)
@@ -77,7 +78,7 @@ class MultiView(nn.Module):
         alpha_n, camera = self.single.regress(mirror_where(images, flip).flatten(0, 1), mirror_K(K, flip, images))
         alpha_n = torch.where(flip.flatten()[:, None], alpha_n * self.face.mirror_sign, alpha_n)
         camera = unmirror_camera(camera, flip.flatten(), width=images.shape[-1])
-        return Prediction(self.merge(alpha_n.view(*images.shape[:2], -1)), camera)
+        return Prediction(self.merge(alpha_n.view(*images.shape[:2], -1)).float(), camera)
 
     def reconstruct(self, views: Views) -> Reconstruction:
         return _reconstruct(self, self.face, views)
@@ -101,7 +102,7 @@ class ShapeOnly(nn.Module):
         flip = mirrored_views(images, self.mirror_view)
         alpha_n = self.shape(self.encoder(mirror_where(images, flip).flatten(0, 1))).float()
         alpha_n = torch.where(flip.flatten()[:, None], alpha_n * self.face.mirror_sign, alpha_n)
-        return Prediction(self.merge(alpha_n.view(*images.shape[:2], -1)), None)
+        return Prediction(self.merge(alpha_n.view(*images.shape[:2], -1)).float(), None)
 
     def reconstruct(self, views: Views) -> Reconstruction:
         return _reconstruct(self, self.face, views)

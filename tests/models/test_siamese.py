@@ -41,6 +41,18 @@ def test_shapes_and_gradients(face: Siamese3DMM, run: str) -> None:
     assert without == []
 
 
+@pytest.mark.parametrize("run", siamese.RUNS)
+def test_mixed_precision_leaves_cameras_and_shapes_exact(face: Siamese3DMM, run: str) -> None:
+    """Under autocast the encoder may round; the geometry after it may not."""
+    model = siamese.build(run, face, "resnet_tiny").eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = model(*crops(2, 1 if run == "sv" else 3))
+    assert prediction.alpha.dtype == torch.float32
+    if prediction.camera is not None:
+        eye = torch.eye(3).expand_as(prediction.camera.R)
+        assert torch.allclose(prediction.camera.R @ prediction.camera.R.transpose(1, 2), eye, atol=1e-5)
+
+
 def test_wrong_number_of_views_is_refused(face: Siamese3DMM) -> None:
     with pytest.raises(ValueError, match="3 views"):
         siamese.build("mv_add", face, "resnet_tiny")(*crops(1, 2))
