@@ -26,7 +26,7 @@ class ScannerConfig:
     hole_radius: tuple[float, float] = (2.0, 7.0)
     heads: tuple[float, ...] = (-50.0, 0.0, 50.0)  # directions of the scanner's heads (yaw)
     annotation: float = 0.5  # error of the landmark annotator (std per axis)
-    annotation_reach: float = 10.0  # a point hidden between the lips is marked on the nearest skin, one in a big hole not
+    annotation_reach: float = 10.0  # a hidden lip point is marked on the nearest skin; one in a big hole is unknown
     turn: float = 8.0  # pose of the scan against the head frame (std)
     shift: float = 40.0
 

@@ -20,10 +20,13 @@ def to_rgb(image: torch.Tensor) -> np.ndarray:
     return (image.permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def contact_sheet(data: TrainingSet, count: int = 24, columns: int = 4, gap: int = 3) -> np.ndarray:
-    """Triplets of the first `count` subjects, views side by side, as one image (H, W, 3) uint8."""
-    batch = data.batch(range(min(count, len(data))), symmetrise=False)
-    rows = [np.concatenate([to_rgb(view) for view in views], 1) for views in batch.images]
+def contact_sheet(data: TrainingSet, count: int = 24, columns: int = 4, gap: int = 3, most: int = 64) -> np.ndarray:
+    """The views of the first `count` subjects side by side as one image (H, W, 3) uint8; views of at most `most` px."""
+    images = data.batch(range(min(count, len(data))), symmetrise=False).images
+    if data.image_size > most:
+        small = torch.nn.functional.interpolate(images.flatten(0, 1), most, mode="area")
+        images = small.reshape(*images.shape[:3], most, most)
+    rows = [np.concatenate([to_rgb(view) for view in views], 1) for views in images]
     size, width = rows[0].shape[:2]
     lines = -(-len(rows) // columns)
     sheet = np.full((lines * (size + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
@@ -95,7 +98,7 @@ def read_frame(frame: Frame) -> torch.Tensor:
     return torch.from_numpy(np.asarray(Image.open(frame.path).convert("RGB")).copy()).permute(2, 0, 1).float() / 255
 
 
-def video_strip(subject: Subject, count: int = 7, size: int = 112) -> np.ndarray:
+def video_strip(subject: Subject, count: int = 7, size: int = 96) -> np.ndarray:
     """`count` frames of each of the subject's cameras, evenly spaced, one row a camera."""
     rows = []
     for camera in dict.fromkeys(frame.camera for frame in subject.frames):
