@@ -40,7 +40,7 @@ class Head:
     def camera(self, size: int, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> PerspectiveCamera:
         """A camera 0.9 m away, angles in degrees, that frames the head in size x size pixels."""
         R = euler_to_matrix(*(torch.tensor([a]).deg2rad() for a in (yaw, pitch, roll)))
-        K = intrinsics(torch.tensor([2.55 * size]), size / 2, size / 2)
+        K = intrinsics(torch.tensor([3.1 * size]), size / 2, size / 2)
         return PerspectiveCamera(K, R, torch.tensor([[0.0, 0.0, 900.0]]))
 
     def draw(
@@ -117,7 +117,7 @@ def conventions(head: Head, size: int = 240) -> Any:
     axis.xaxis.set_label_position("top")
     centre = np.arange(12) + 0.5
     axis.plot(*np.meshgrid(centre, centre), "k.", ms=2)
-    axis.set_title("pixels: origin top left,\ncentres (dots) at +0.5", fontsize=9, y=-0.22)
+    axis.set_title("pixels: origin top left, centres (dots) at +0.5", fontsize=9, y=-0.12)
     figure.tight_layout()
     return figure
 
