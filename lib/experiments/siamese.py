@@ -79,7 +79,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
     face = Siamese3DMM.load(Path("data") / params["profile"] / "siamese_3dmm.npz")
-    truths = [(s.id, s.truth and s.truth["vertices"]) for s in ThreeDFAW(dataset_root(params))]
+    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(dataset_root(params))]
     ids = np.array([i for i, _ in truths])
     result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
     known = [(i, t) for i, t in truths if t is not None]
