@@ -1,0 +1,123 @@
+"""Pictures of notebook 70. The notebook calls; what is shown is made here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.core.errors import InputError
+from lib.core.files import atomic_write_bytes, atomic_write_text
+from lib.fit.camera import FitCamera, rotation_from_vector
+from lib.photos.demo import Triplet
+from lib.photos.overlay import overlay, render_normals, render_textured, to_png
+from lib.reconstruct import Head, PhotoSettings, reconstruct
+
+
+def save_astronaut(path: str | Path) -> Path:
+    """The portrait that scikit-image carries, cut to head and shoulders (offline)."""
+    from skimage.data import astronaut
+
+    atomic_write_bytes(path, to_png(astronaut()[:300, 80:380].astype(np.float32) / 255))
+    return Path(path)
+
+
+def overlays(head: Head, model: Any, width: int = 1200) -> np.ndarray:
+    """All views' overlays below each other, (h, width, 3)."""
+    faces = model.faces.numpy().astype(np.int64)
+    rows = []
+    for photo, face, camera, vertices, index in zip(
+        head.photos, head.detections, head.fit.cameras, head.per_view, head.fit.correspondence, strict=True
+    ):
+        fitted = camera.project(vertices[index])
+        row = overlay(photo.image, face.landmarks, camera, vertices, faces, fitted, head.layout, head.texture.image)
+        rows.append(_resize(row, width if len(head.photos) == 1 else min(width, 960)))
+    return np.concatenate(rows, axis=0)
+
+
+def turntable(head: Head, yaws: tuple[float, ...] = (-60, -30, 0, 30, 60), side: int = 300) -> np.ndarray:
+    """The textured head turned by several yaws, (side, n side, 3)."""
+    pictures = []
+    for yaw in yaws:
+        turn = rotation_from_vector(np.array([0, np.radians(yaw), 0]))
+        camera = FitCamera(turn, np.array([0.0, 0.0]), side / 260.0, 1 / 1200, np.array([side / 2, side / 2]))
+        shifted = head.vertices - np.array([0.0, 12.0, -70.0])
+        pictures.append(render_textured(camera, shifted, head.layout, head.texture.image, (side, side)))
+    return np.concatenate(pictures, axis=1)
+
+
+def reconstruct_triplet(triplet: Triplet, model: Any, settings: PhotoSettings) -> tuple[Head, str]:
+    """The triplet through the photo path: with the detector if it finds the rendered faces, else with given landmarks."""
+    try:
+        return reconstruct(triplet.paths, model, settings, largest=True), "detector"
+    except InputError:
+        marks = triplet.paths[0].parent / "landmarks.json"
+        points = {p.name: v.landmarks.round(2).tolist() for p, v in zip(triplet.paths, triplet.twin.views, strict=True)}
+        atomic_write_text(marks, json.dumps(points))
+        return reconstruct(triplet.paths, model, settings, landmarks=marks), "truth with a detector's noise"
+
+
+def error_sheet(head: Head, model: Any, triplet: Triplet, distance: np.ndarray, side: int = 340) -> np.ndarray:
+    """True shape, reconstruction, and distance in mm in colour (0 dark to 4 mm bright), seen from 25 degrees."""
+    from matplotlib import colormaps
+
+    faces = model.faces.numpy().astype(np.int64)
+    turn = rotation_from_vector(np.array([0, np.radians(25), 0]))
+    camera = FitCamera(turn, np.array([0.0, 0.0]), side / 240.0, 1 / 1200, np.array([side / 2, side / 2]))
+    shapes = [triplet.truth, head.per_view[0]]
+    pictures = []
+    for vertices in shapes:
+        shown, mask = render_normals(camera, vertices - [0, 12, -60], faces, (side, side))
+        pictures.append(np.where(mask[..., None], shown, 0.93).astype(np.float32))
+    colours = colormaps["viridis"](np.clip(np.nan_to_num(distance, nan=0.0) / 4, 0, 1))[:, :3]
+    colours[np.isnan(distance)] = 0.6
+    pictures.append(_paint(camera, head.per_view[0] - [0, 12, -60], faces, colours, (side, side)))
+    return np.concatenate(pictures, axis=1)
+
+
+def _paint(camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import torch
+
+    from lib.photos.texture import screen_of
+    from lib.renderers.rasterize import rasterize
+
+    fragments = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size)
+    ids = fragments.face_id[0].numpy()
+    shown = np.full((*size, 3), 0.93, np.float32)
+    corners = faces[ids[ids >= 0]]
+    shown[ids >= 0] = np.einsum("pk,pkc->pc", fragments.bary[0].numpy()[ids >= 0], colours[corners])
+    return shown
+
+
+def atlas(head: Head, side: int = 460) -> np.ndarray:
+    """Texture and, beside it, where each texel comes from."""
+    kinds = np.array([[0.93, 0.93, 0.93], [0.25, 0.6, 0.35], [0.95, 0.75, 0.25], [0.6, 0.45, 0.75]], np.float32)
+    both = np.concatenate([head.texture.image, kinds[head.texture.source]], axis=1)
+    return _resize(both, 2 * side)
+
+
+def _resize(image: np.ndarray, width: int) -> np.ndarray:
+    from PIL import Image
+
+    if image.shape[1] <= width:
+        return image
+    size = (width, round(image.shape[0] * width / image.shape[1]))
+    small = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(small, np.float32) / 255
+
+
+def save(image: np.ndarray, path: str | Path) -> None:
+    """(H, W, 3) float in [0, 1] to PNG."""
+    atomic_write_bytes(path, to_png(image))
+
+
+def display(image: np.ndarray) -> Any:
+    """For the last line of a cell: a JPEG, because a photograph as PNG would fill the notebook."""
+    import io
+
+    from IPython.display import Image as Shown
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="JPEG", quality=88)
+    return Shown(data=buffer.getvalue(), format="jpeg", width=min(image.shape[1], 1200))
