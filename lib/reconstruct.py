@@ -24,7 +24,7 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json
 from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
-from lib.fit.landmarks import model_vertices
+from lib.fit.landmarks import model_vertices, near_side
 from lib.photos.detectors import Detection, Detector, choose_face, make_detector
 from lib.photos.images import Photo, read_photos
 from lib.photos.landmark_file import read_landmarks
@@ -64,12 +64,21 @@ class Head:
     seconds: dict[str, float]
     network: dict[str, Any] | None = None
 
-    def reprojection_percent(self) -> float:
-        """Median distance of the model's points from the landmarks, in per cent of the outer-eye distance of each view."""
+    def reprojection_percent(self, offsets: bool = False) -> float:
+        """Median distance of the model's points from the landmarks, in per cent of the outer-eye distance of each view.
+
+        Contour points on the near side of a turned face are left out, as the fit leaves them out (``near_side``).
+
+        Args:
+            offsets: add the fitted offsets between annotators' points and the model's vertices, as the objective does.
+        """
         shares = []
-        for camera, vertices, index, error in zip(
-            self.fit.cameras, self.per_view, self.fit.correspondence, self.fit.reprojection, strict=True
+        for camera, vertices, index, face in zip(
+            self.fit.cameras, self.per_view, self.fit.correspondence, self.detections, strict=True
         ):
+            points = vertices[index] + (self.fit.offsets if offsets else 0)
+            error = np.linalg.norm(camera.project(points) - face.landmarks, axis=1)
+            error[np.flatnonzero(near_side(camera) > 0.2)] = np.nan
             shares.append(100 * error / eye_distance(camera, vertices[index]))
         return float(np.nanmedian(np.concatenate(shares)))
 
@@ -248,7 +257,7 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
     """Everything needed to repeat, reproject or animate the result, as plain JSON values."""
     from lib.photos.provenance import versions
 
-    views = []
+    views: list[dict[str, Any]] = []
     for name, photo, face, camera, error in zip(
         view_names(head.photos), head.photos, head.detections, head.fit.cameras, head.fit.reprojection, strict=True
     ):
@@ -281,7 +290,10 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
             "coefficients": "standard deviations",
         },
         "camera_model": "X_cam = diag(1,-1,-1) (R X) + t; [u, v, 1] ~ K X_cam",
-        "median_reprojection_percent_of_outer_eye_distance": round(head.reprojection_percent(), 3),
+        "median_reprojection_percent_of_outer_eye_distance": {
+            "model_vertices": round(head.reprojection_percent(), 3),
+            "with_fitted_landmark_offsets": round(head.reprojection_percent(offsets=True), 3),
+        },
         "identity": head.fit.alpha.round(5).tolist(),
         "expression": head.fit.beta.round(5).tolist(),
         "views": views,
@@ -331,7 +343,8 @@ def main(arguments: list[str] | None = None) -> int:
         yaw, pitch, roll = camera.angles()
         print(f"{name}: {face.how}, yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees", file=sys.stderr)
     print(
-        f"median landmark reprojection {head.reprojection_percent():.2f} % of the outer-eye distance; "
+        f"median landmark reprojection {head.reprojection_percent(offsets=True):.2f} % of the outer-eye distance "
+        f"({head.reprojection_percent():.2f} % without the fitted landmark offsets); "
         f"{time.perf_counter() - begin:.1f} s in all",
         file=sys.stderr,
     )

@@ -95,7 +95,8 @@ def crossvalidate(
 
     twins = {name: make_twins(population, model, yaws, count, seed) for name, yaws in VIEW_SETS.items()}
     settings = grid(base)
-    rows, by_set = [], {name: [] for name in twins}
+    rows: list[dict] = []
+    by_set: dict[str, list[np.ndarray]] = {name: [] for name in twins}
     summary: dict[str, float] = {}
     for options in progress(settings, "prior", len(settings)):
         row: dict = {

@@ -18,7 +18,6 @@ from lib.core.errors import InputError
 from lib.fit.camera import FitCamera, camera_from_points
 from lib.fit.model import CONTOUR, INNER, LandmarkModel, vertex_normals
 
-
 NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
 
 

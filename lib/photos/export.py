@@ -42,7 +42,8 @@ def write_glb(path: str | Path, vertices: np.ndarray, layout: Unwrap, texture: n
         visual=TextureVisuals(uv=layout.uv, material=material),
         process=False,
     )
-    scene = trimesh.Scene({"head": mesh})
+    scene = trimesh.Scene()
+    scene.add_geometry(mesh, geom_name="head")
     atomic_write_bytes(path, scene.export(file_type="glb"))
 
 

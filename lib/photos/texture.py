@@ -176,7 +176,7 @@ def _fill(
     size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Photographs where trusted, else the mirrored texel, else adapted albedo (hair: what was seen of it); then a gutter."""
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     def spread(values: np.ndarray) -> np.ndarray:
         full = np.zeros((size * size, *values.shape[1:]), dtype=np.float32)
@@ -186,9 +186,12 @@ def _fill(
     label = _array(model.region_labels)[corner[:, 0]]
     albedo = adapted_albedo(model, corner, bary, seen, trust)
     plain = np.einsum("pk,pkc->pc", bary, albedo[corner])
-    trust = trust * _skin_like(label, seen, plain)
     covered = spread(np.ones(len(texel))) > 0
-    colour, known, base = spread(seen), spread(trust), spread(plain)
+    # smoothed over the layout: the test is noisy, and regions end at triangles
+    width = size / 150
+    share = gaussian_filter(covered.astype(np.float32), width)
+    like = gaussian_filter(spread(_skin_like(label, seen, plain)), width) / np.maximum(share, 1e-3)
+    colour, known, base = spread(seen), spread(trust) * np.clip(2 * like - 1, 0, 1), spread(plain)
     scalp = spread((label == _label("scalp")).astype(np.float32)) > 0
     if (known[scalp] > 0.5).sum() > 500:
         base[scalp] = pull_push(colour, known * scalp)[scalp]

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from lib.core.errors import InputError
-from lib.photos.detectors import MIRROR_68, Detection, DlibDetector, choose_face, face_alignment_available, make_detector
+from lib.photos.detectors import (
+    MIRROR_68,
+    Detection,
+    DlibDetector,
+    choose_face,
+    face_alignment_available,
+    make_detector,
+)
 from lib.photos.landmark_file import read_landmarks
 
 skimage_data = pytest.importorskip("skimage.data")
