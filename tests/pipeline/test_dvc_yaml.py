@@ -69,7 +69,7 @@ def test_small_results_are_in_git_and_large_data_in_dvc(text):
             path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
             assert path.startswith(("data/", "results/")), f"{name}: {path}"
             assert (options.get("cache") is False) == path.startswith("results/"), f"{name}: {path}"
-            shared = ("data/face_model.npz", "data/population.npz", "results/README.md")
+            shared = ("data/face_model.npz", "data/population.npz", "results/README.md", "results/ledgers")
             assert "${profile}" in path or path in shared, f"{name}: {path} is shared by all profiles"
 
 
