@@ -3,7 +3,6 @@
 On a bare machine without Fabric a stand-in with the few methods that we use runs on one device.
 """
 
-import contextlib
 from typing import Any
 
 import torch
@@ -35,52 +34,51 @@ def resolve_precision(precision: str) -> str:
     return "bf16-mixed" if bf16_is_fast() else "32-true"
 
 
-def make_fabric(precision: str = "auto", accelerator: str = "auto") -> Any:
-    """A launched Fabric. Under torchrun it joins the process group; alone it takes one device."""
-    precision = resolve_precision(precision)
+def make_fabric(accelerator: str = "auto") -> Any:
+    """A launched Fabric. Under torchrun it joins the process group; alone it takes one device.
+
+    Precision is left to `MixedPrecision`: Fabric's own casts the inputs of a model as well, and a calibration matrix in
+    bfloat16 is off by several pixels.
+    """
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        return PlainDevice(precision)
+        return PlainDevice()
     import os
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision="32-true")
     fabric.launch()
     return fabric
 
 
 class PlainDevice:
-    """One device with Fabric's interface, for machines that have torch and nothing else."""
+    """One device with the part of Fabric's interface that we use, for machines that have torch and nothing else."""
 
     world_size, global_rank, is_global_zero = 1, 0, True
 
-    def __init__(self, precision: str):
+    def __init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._mixed = precision == "bf16-mixed"
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        return _Autocast(module.to(self.device), self.device.type, self._mixed), optimizer
-
-    def setup_module(self, module: nn.Module) -> nn.Module:
-        return _Autocast(module.to(self.device), self.device.type, self._mixed)
+        return module.to(self.device), optimizer
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def all_reduce(self, value: Tensor, reduce_op: str = "mean") -> Tensor:
-        return value
 
+class MixedPrecision(nn.Module):
+    """A network whose forward pass runs under bfloat16 autocast where `precision` says so; inputs stay as they are."""
 
-class _Autocast(nn.Module):
-    """A module whose forward runs under autocast."""
-
-    def __init__(self, module: nn.Module, device_type: str, mixed: bool):
+    def __init__(self, network: nn.Module, precision: str):
         super().__init__()
-        self.module, self.device_type, self.mixed = module, device_type, mixed
+        known = {"32-true": False, "bf16-mixed": True}
+        precision = resolve_precision(precision)
+        if precision not in known:
+            raise ValueError(f"precision must be auto, {' or '.join(known)}, got {precision!r}")
+        self.network, self.mixed = network, known[precision]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        context = torch.autocast(self.device_type, torch.bfloat16) if self.mixed else contextlib.nullcontext()
-        with context:
-            return self.module(*args, **kwargs)
+    def forward(self, *args: Tensor) -> Any:
+        with torch.autocast(args[0].device.type, torch.bfloat16, enabled=self.mixed):
+            return self.network(*args)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import fingerprint, load_checkpoint, read_meta, save_checkpoint
 from lib.core.progress import progress
-from lib.engine.device import make_fabric
+from lib.engine.device import MixedPrecision, make_fabric
 
 
 class Task(Protocol):
@@ -86,9 +86,9 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    fabric = make_fabric(config.precision)
+    fabric = make_fabric()
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    model, fabric_optimizer = fabric.setup(task.model, optimizer)
+    model, fabric_optimizer = fabric.setup(MixedPrecision(task.model, config.precision), optimizer)
     mark = fingerprint({"config": asdict(config), "identity": identity})
     start, history, seconds = 0, [], 0.0
     guard = _DivergenceGuard(name, config)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,39 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path: Path, stop
     for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert result["history"] == expected["history"]
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_mixed_precision_rounds_activations_and_leaves_inputs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: bool
+) -> None:
+    """A calibration matrix must reach the network as it is, with Fabric and on a machine that lacks it."""
+    if bare:
+        monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    seen: list[torch.dtype] = []
+
+    class Probe(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            seen.extend([x.dtype, y.dtype])
+            return y
+
+    class ProbeTask(ToyTask):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Probe()
+
+        def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+            return model(batch["x"].mean((2, 3))).float().square().mean()
+
+    train(ProbeTask(), config(steps=1, precision="bf16-mixed"), tmp_path / "c.safetensors")
+    assert set(seen[::2]) == {torch.float32} and set(seen[1::2]) == {torch.bfloat16}
+    with pytest.raises(ValueError, match="precision"):
+        train(ProbeTask(), config(steps=1, precision="16-mixed"), tmp_path / "d.safetensors")
 
 
 def test_a_checkpoint_of_another_configuration_is_not_taken_up(tmp_path: Path) -> None:
