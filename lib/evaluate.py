@@ -27,7 +27,7 @@ from lib.core.files import atomic_write_text, load_npz, save_npz_atomic
 from lib.core.params import load_params
 from lib.core.progress import progress
 from lib.data.crops import crop_camera, crop_image, crop_transform
-from lib.data.threedfaw import Subject, ThreeDFAW
+from lib.data.threedfaw import Subject, ThreeDFAW, data_root
 
 PAPERS = ("siamese",)
 Predictions = dict[str, dict[str, Any]]
@@ -43,7 +43,7 @@ class SubjectViews:
     K: Tensor
 
 
-def load_views(subject: Subject, mean_landmarks: Tensor, size: int, span_mm: float, n_min: int = 3) -> SubjectViews:
+def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int = 3) -> SubjectViews:
     """Crop every frame of a subject around its detected landmarks.
 
     Raises ValueError when fewer than n_min frames have landmarks.
@@ -54,7 +54,7 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, span_mm: flo
             continue
         image = read_image(frame.path)
         points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
-        transform = crop_transform(points, size, mean_landmarks, span_mm)
+        transform = crop_transform(points, size, mean_landmarks)
         images.append(crop_image(image[None], transform, size)[0])
         guess = default_calibration(image.shape[-1], image.shape[-2])
         K = guess if frame.K is None else torch.as_tensor(frame.K).float()
@@ -83,12 +83,6 @@ def default_calibration(width: int, height: int) -> Tensor:
     """K (3, 3) of an uncalibrated frame: principal point in the middle, focal length of a 53-degree view."""
     f = float(max(width, height))
     return torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
-
-
-def dataset_root(params: dict[str, Any]) -> Path:
-    """The licensed dataset where the user has pointed to it, the twin otherwise."""
-    real = params["data"]["threedfaw"].get("root")
-    return Path(real) if real else Path("data") / params["profile"] / "3dfaw"
 
 
 def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: int, workers: int) -> None:
@@ -135,7 +129,7 @@ def _measure_subject(job: tuple[dict[str, Any], str, dict[str, np.ndarray], tupl
 
     torch.set_num_threads(1)
     params, name, vertices, protocols = job
-    subject = ThreeDFAW(dataset_root(params))[name]
+    subject = ThreeDFAW(data_root(params))[name]
     faces, landmarks51, index = _surface(str(Path("data") / params["profile"] / "siamese_3dmm.npz"))
     scan = SubjectScan.from_mesh(subject.scan, subject.landmarks51, name)
     truth = None if subject.truth is None else subject.truth["vertices"]

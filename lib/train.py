@@ -52,7 +52,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> tuple[siamese.Networ
     face_path = Path("data") / profile / "siamese_3dmm.npz"
     face = Siamese3DMM.load(face_path)
     torch.manual_seed(seed)
-    model = siamese.build(run, face, cfg["backbone"], cfg["crop_mm"], cfg["mirror_view"])
+    model = siamese.build(run, face, cfg["backbone"], cfg["mirror_view"])
     if start == "pretrained":
         parent = encoder_path(profile, cfg["backbone"])
         load_pretrained(parent, model.single.encoder if isinstance(model, siamese.MultiView) else model.encoder)
@@ -85,8 +85,8 @@ def train_run(params: dict[str, Any], run: str, seed: int, out: Path | None = No
         "run": run,
         "seed": seed,
         "backbone": cfg["backbone"],
-        "crop_mm": cfg["crop_mm"],
         "mirror_view": cfg["mirror_view"],
+        "image_size": params["data"]["train"]["image_size"],
         "steps": loop.steps,
         "lr": loop.lr,
     }

@@ -31,15 +31,13 @@ from lib.core.mesh import Mesh, write_obj
 from lib.core.params import from_dict, load_params, section
 from lib.data.backdrop import Backdrops, sample_backdrops
 from lib.data.light import Lights, sample_lights
-from lib.data.people import People, fingerprint, stream
+from lib.data.people import People, fingerprint, sources, stream
 from lib.data.pool import run_pool
 from lib.data.scan import Scan, ScannerConfig, simulate_scan
 from lib.data.scene import Cameras, Studio, detector_noise, sample_cameras
 from lib.data.sensor import Sensors, sample_casts, sample_sensors
 from lib.data.threedfaw import ThreeDFAW
 from lib.morphable.detail import refine, subdivision
-
-VERSION = 2
 
 CAMERAS = ("phone", "static")
 
@@ -244,7 +242,7 @@ def make_twin(root: str | Path, config: TwinConfig, face_model: str | Path, work
     """Write all missing subjects below `root`; returns how many were made. `workers`: default all cores, 0 = here."""
     root = Path(root)
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    signature = fingerprint(VERSION, sorted(asdict(config).items(), key=lambda item: item[0]), *files)
+    signature = fingerprint(sorted(asdict(config).items(), key=lambda item: item[0]), *files, *sources())
     jobs = [(str(root), config, str(face_model), i, signature) for i in range(config.n_subjects)]
     made = sum(run_pool(_work, jobs, "3DFAW twin, subjects", workers))
     ids = [subject_id(i) for i in range(config.n_subjects)]

@@ -31,13 +31,10 @@ from lib.core.params import from_dict, load_params, section
 from lib.data.backdrop import sample_backdrops
 from lib.data.crops import crop_camera, crop_transform
 from lib.data.light import sample_lights
-from lib.data.people import People, fingerprint, stream
+from lib.data.people import People, fingerprint, sources, stream
 from lib.data.pool import run_pool
 from lib.data.scene import Cameras, detector_noise, sample_cameras
 from lib.data.sensor import sample_casts, sample_sensors
-
-VERSION = 1
-"""Raised when the content of a shard changes for the same settings."""
 
 SPLITS = ("train", "val", "test")
 
@@ -163,7 +160,7 @@ def shard_is_valid(path: Path, signature: str) -> bool:
 def signature_of(config: TrainingSetConfig, face_model: str | Path) -> str:
     """What the shards depend on, as a short hash."""
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    return fingerprint(VERSION, sorted(asdict(config).items()), *files)
+    return fingerprint(sorted(asdict(config).items()), *files, *sources())
 
 
 def _work(job: tuple[str, TrainingSetConfig, str, int, str]) -> int:

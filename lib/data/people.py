@@ -71,6 +71,12 @@ class People:
         return identities, self.population.vertices(identities.weights), self.skin.sample(count, rng, identities.traits)
 
 
+def sources() -> list[Path]:
+    """The code that makes the pictures and scans: a set half made by older code is made anew, not completed."""
+    folder = Path(__file__).resolve().parents[1]
+    return sorted(path for name in ("data", "morphable", "renderers") for path in (folder / name).glob("*.py"))
+
+
 def fingerprint(*parts: object) -> str:
     """Short hash of settings and files: what a cached result depended on. Paths are read, everything else is printed."""
     digest = hashlib.sha256()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lib.core.progress import progress
-from lib.data.threedfaw import ThreeDFAW
+from lib.data.threedfaw import ThreeDFAW, data_root
 from lib.engine.tasks import TARGET_YAW
-from lib.evaluate import Predictions, SubjectViews, dataset_root, load_views
+from lib.evaluate import Predictions, SubjectViews, load_views
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
 from lib.renderers.cameras import matrix_to_euler
@@ -60,16 +60,16 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
 
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
-    profile, cfg = params["profile"], params["siamese"]
+    profile = params["profile"]
     face = Siamese3DMM.load(Path("data") / profile / "siamese_3dmm.npz")
     nets = {run: siamese.load_method(run_folder(profile, run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]
     ids: list[str] = []
     alphas: dict[str, list[Tensor]] = {}
-    data = ThreeDFAW(dataset_root(params))
+    data = ThreeDFAW(data_root(params))
     for subject in progress(data, f"predict s{seed}", total=len(data)):
-        views = load_views(subject, mean_landmarks, size, cfg["crop_mm"])
+        views = load_views(subject, mean_landmarks, size)
         for method, alpha in predict_subject(nets, views).items():
             alphas.setdefault(method, []).append(alpha)
         ids.append(subject.id)
@@ -79,7 +79,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
     face = Siamese3DMM.load(Path("data") / params["profile"] / "siamese_3dmm.npz")
-    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(dataset_root(params))]
+    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params))]
     ids = np.array([i for i, _ in truths])
     result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
     known = [(i, t) for i, t in truths if t is not None]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
+from lib.data.crops import SPAN_MM
 from lib.models.base import Reconstruction, Views
 from lib.models.parts.camera_frame import crop_ray_camera, unmirror_camera
 from lib.models.parts.encoders import build_encoder, mlp
@@ -34,9 +35,9 @@ class Prediction:
 class SingleView(nn.Module):
     """SV, figure 1: VGG-16 and three MLPs for alpha_id, the unit quaternion q and the translation t."""
 
-    def __init__(self, face: Siamese3DMM, backbone: str = "vgg16", crop_mm: float = 165.0):
+    def __init__(self, face: Siamese3DMM, backbone: str = "vgg16"):
         super().__init__()
-        self.face, self.crop_mm = face, crop_mm
+        self.face = face
         self.encoder = build_encoder(backbone)
         d = self.encoder.out_features
         self.shape = mlp(d, face.n_modes)
@@ -56,7 +57,7 @@ class SingleView(nn.Module):
         x = self.encoder(images)
         alpha, q, t = self.shape(x).float(), self.rotation(x).float(), self.translation(x).float()
         with torch.autocast(images.device.type, enabled=False):  # a rotation in bfloat16 is off by half a pixel
-            return alpha, crop_ray_camera(q, t, K, size=images.shape[-1], span_mm=self.crop_mm)
+            return alpha, crop_ray_camera(q, t, K, size=images.shape[-1], span_mm=SPAN_MM)
 
     def reconstruct(self, views: Views) -> Reconstruction:
         return _reconstruct(self, self.face, views)
@@ -184,12 +185,12 @@ RUNS = ("sv", "mv_add", "mv_concat", "mv_shape_concat")
 """The four networks of table 1 by the names of their runs; the other rows are other ways of using them."""
 
 
-def build(run: str, face: Siamese3DMM, backbone: str, crop_mm: float = 165.0, mirror_view: int | None = 2) -> Network:
+def build(run: str, face: Siamese3DMM, backbone: str, mirror_view: int | None = 2) -> Network:
     """The network of a run, with fresh weights."""
     if run == "sv":
-        return SingleView(face, backbone, crop_mm)
+        return SingleView(face, backbone)
     if run in ("mv_add", "mv_concat"):
-        single = SingleView(face, backbone, crop_mm)
+        single = SingleView(face, backbone)
         return MultiView(single, "add" if run == "mv_add" else "concat", mirror_view=mirror_view)
     if run == "mv_shape_concat":
         return ShapeOnly(face, backbone, mirror_view=mirror_view)
@@ -217,7 +218,7 @@ def load_method(run_dir: str | Path, face: Siamese3DMM | None = None) -> Network
     if meta.get("run") not in RUNS:
         raise InputError(path, "a network trained by lib.train", f"its header names the run {meta.get('run')!r}")
     face = face or Siamese3DMM.load(Path(run_dir).parent.parent / "siamese_3dmm.npz")
-    model = build(meta["run"], face, meta["backbone"], meta["crop_mm"], meta["mirror_view"])
+    model = build(meta["run"], face, meta["backbone"], meta["mirror_view"])
     load_weights(path, model)
     return model.eval()
 

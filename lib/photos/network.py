@@ -8,6 +8,7 @@ import torch
 
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
+from lib.data.crops import SPAN_MM
 from lib.fit.landmarks import FitResult
 
 
@@ -45,8 +46,8 @@ def network_start(
     folder = find_run(name, profile)
     method = load_method(folder)
     meta = read_meta(folder / "model.safetensors")
-    size = int(meta.get("image_size") or meta.get("size") or 64)
-    span = float(meta.get("crop_mm") or 165.0)
+    size = int(meta["image_size"])
+    span = SPAN_MM
     wanted = int(getattr(method, "n_views", 1))
     order = view_order(first, wanted)
     views, transforms = crop_views(
@@ -71,7 +72,9 @@ def view_order(first: FitResult, wanted: int) -> list[int]:
     """
     yaws = np.array([camera.angles()[0] for camera in first.cameras])
     if wanted > len(yaws):
-        raise InputError("--method", f"this network needs {wanted} views, {len(yaws)} given", "choose a single-view method")
+        raise InputError(
+            "--method", f"this network needs {wanted} views, {len(yaws)} given", "choose a single-view method"
+        )
     targets = [0.0] if wanted == 1 else [0.0, -45.0, 45.0][:wanted]
     order: list[int] = []
     for target in targets:

@@ -82,9 +82,12 @@ def sheet(images: np.ndarray, columns: int, gap: int = 0) -> np.ndarray:
 
 
 def save_png(image: np.ndarray, path: str | Path) -> Path:
-    """Write (H, W, 3) uint8 as PNG in one step."""
+    """Write (H, W, 3) uint8 as PNG in one step; large sheets get a palette of 256 colours and stay under a megabyte."""
     from PIL import Image
 
     with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, optimize=True)
+        picture = Image.fromarray(image)
+        if image.shape[0] * image.shape[1] > 1_500_000:
+            picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT)
+        picture.save(temporary, optimize=True)
     return Path(path)
