@@ -34,7 +34,7 @@ class DenseOptions:
         min_cosine: samples seen at a flatter angle than this are not used.
     """
 
-    photo_weight: float = 0.3
+    photo_weight: float = 1.0
     bands_mm: tuple[float, ...] = (6.0, 4.0, 2.5, 1.5, 1.0)
     steps: int = 6
     robust: float = 0.8
@@ -171,9 +171,7 @@ def refine(
     greys = [image @ np.array([0.299, 0.587, 0.114]) for image in images]
     taken = 0
     for band in dense.bands_mm:
-        pictures = [
-            _picture(grey, band * camera.scale) for grey, camera in zip(greys, state.cameras, strict=True)
-        ]
+        pictures = [_picture(grey, band * camera.scale) for grey, camera in zip(greys, state.cameras, strict=True)]
         prepare(problem, state)
         seen = []
         for number, camera in enumerate(state.cameras):

@@ -37,8 +37,8 @@ class FitOptions:
         rounds, steps: rounds of contour correspondence, and Levenberg-Marquardt steps in each.
     """
 
-    identity_weight: float = 1.0
-    expression_weight: float = 1.0
+    identity_weight: float = 8.0
+    expression_weight: float = 3.0
     noise_mm: float = 1.8
     offset_mm: float = 1.5
     contour_noise_mm: float = 3.0

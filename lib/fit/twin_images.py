@@ -19,7 +19,12 @@ GRID = 96  # cells of the solid texture along each side
 
 
 def twin_pictures(
-    face_model: Any, model: LandmarkModel, twin: TwinSubject, seed: int, detail: float = 0.05, turning_light: bool = True
+    face_model: Any,
+    model: LandmarkModel,
+    twin: TwinSubject,
+    seed: int,
+    detail: float = 0.05,
+    turning_light: bool = True,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Render a person's views.
 

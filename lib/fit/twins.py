@@ -100,9 +100,7 @@ def _view(
     return View(pixels, (600, 600))
 
 
-def true_outline(
-    model: LandmarkModel, head: np.ndarray, camera: FitCamera, rng: np.random.Generator
-) -> np.ndarray:
+def true_outline(model: LandmarkModel, head: np.ndarray, camera: FitCamera, rng: np.random.Generator) -> np.ndarray:
     """(17, 2) px: where an annotator would put the contour points of this head.
 
     On the side turned away: the point of the head's outline (edges between triangles that face the camera and ones that do

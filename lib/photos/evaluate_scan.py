@@ -79,7 +79,13 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
     points = read_scan_landmarks(landmarks_path)
     scan = SubjectScan(mesh.vertices, mesh.faces, nearest_landmarks(mesh.vertices, points), Path(scan_path).name)
     outcomes = evaluate_detailed(
-        vertices, model.faces.numpy(), model.landmarks.numpy(), scan, None, model.face_index.numpy(), ["p2plane", "p2mesh"]
+        vertices,
+        model.faces.numpy(),
+        model.landmarks.numpy(),
+        scan,
+        None,
+        model.face_index.numpy(),
+        ["p2plane", "p2mesh"],
     )
     result = {}
     for name, outcome in outcomes.items():

@@ -75,7 +75,9 @@ def error_sheet(head: Head, model: Any, triplet: Triplet, distance: np.ndarray, 
     return np.concatenate(pictures, axis=1)
 
 
-def _paint(camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _paint(
+    camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     import torch
 
     from lib.photos.texture import screen_of
@@ -102,7 +104,9 @@ def _resize(image: np.ndarray, width: int) -> np.ndarray:
     if image.shape[1] <= width:
         return image
     size = (width, round(image.shape[0] * width / image.shape[1]))
-    small = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    small = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).resize(
+        size, Image.Resampling.LANCZOS
+    )
     return np.asarray(small, np.float32) / 255
 
 
