@@ -2,6 +2,7 @@
 #
 #   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese] [JOBS=2]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
+#   make test-fast     unit tests only; make lint, make format: style and types
 #   make lab           JupyterLab on the notebooks
 #   make benchmarks    time the renderer, the synthesis and one training step
 #   make tune          choose every arm's learning rate on the validation split
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast lint lab benchmarks tune photo-prior git-filters deps lock clean env
+.PHONY: repro test test-fast lint format lab benchmarks tune photo-prior git-filters deps lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -39,6 +40,10 @@ lint: env
 	@$(BIN)/ruff check lib tests
 	@$(BIN)/ruff format --check --quiet lib tests
 	@$(BIN)/mypy
+
+format: env
+	@$(BIN)/ruff check --fix lib tests
+	@$(BIN)/ruff format lib tests
 
 lab: env
 	@PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir="$(CURDIR)"
