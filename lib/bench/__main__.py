@@ -14,7 +14,7 @@ from lib.bench.table import markdown
 from lib.bench.timing import Entry, check, document, machine
 from lib.core.files import atomic_write_json, atomic_write_text
 
-GROUPS = ("renderer", "synthesis")
+GROUPS = ("renderer", "synthesis", "training")
 
 
 def _runner(group: str) -> Callable[[], list[Entry]]:
@@ -23,13 +23,19 @@ def _runner(group: str) -> Callable[[], list[Entry]]:
         from lib.bench import renderer
 
         return renderer.run
+    if group == "training":
+        from lib.bench import training
+
+        return training.run
     from lib.bench import synthesis
 
     return synthesis.run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m lib.bench", description="Time the renderer and the synthesis.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.bench", description="Time the renderer, the synthesis and a training step."
+    )
     parser.add_argument("--only", choices=GROUPS, action="append", help="run one group; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     args = parser.parse_args(argv)

@@ -91,3 +91,14 @@ def test_renderer_benchmark_and_command(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "synthesis.json").exists()
     assert "| rasterize | 32 | torch | 1 |" in (tmp_path / "README.md").read_text()
     assert "nothing to time" in capsys.readouterr().out
+
+
+def test_training_steps_of_all_networks_are_timed(face_model, tmp_path):
+    from lib.bench import training
+
+    face_model.save(tmp_path / "face_model.npz")
+    entries = training.run(tmp_path / "face_model.npz", seconds=0.0)
+    assert len(entries) == 3 * 3 * 2 and all(e.ms_median > 0 for e in entries)
+    by_part = {e.benchmark: e.ms_cpu for e in entries if e.variant == "32-true"}
+    assert by_part["sv: forward"] < by_part["sv: step"]
+    assert training.run(tmp_path / "absent.npz") == []
