@@ -1,6 +1,6 @@
 """The learning rate of every arm, chosen on the validation split with equal care.
 
-    python -m lib.tune --rates 3e-4 1e-3 3e-3
+    python -m lib.tune --rates 3e-4 6e-4 1.2e-3 2.4e-3
 
 Trains each run of the Siamese paper at each rate, for the steps of the active profile and one seed, from the same start,
 and writes results/siamese/<profile>/tuning.csv. The rate with the lowest validation error belongs into params.yaml.
@@ -25,7 +25,7 @@ _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 6e-4, 1.2e-3, 2.4e-3])
     parser.add_argument("--runs", nargs="+", default=list(siamese.RUNS), choices=siamese.RUNS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
