@@ -114,7 +114,9 @@ def load_model(path: str | Path = "data/face_model.npz") -> Any:
     from lib.morphable import FaceModel
 
     if not Path(path).is_file():
-        raise InputError(path, "the face model is not built yet", "python -m lib.morphable.build (or `make repro`) builds it")
+        raise InputError(
+            path, "the face model is not built yet", "python -m lib.morphable.build (or `make repro`) builds it"
+        )
     return FaceModel.load(path)
 
 
@@ -204,7 +206,9 @@ def _plausibility(fit: FitResult, photos: list[Photo], per_view: list[np.ndarray
                 "wrong landmarks, an extreme expression, or another person; look at its overlay"
             )
         if abs(camera.angles()[0]) > 65:
-            warnings.append(f"{photo.path}: turned by {camera.angles()[0]:.0f} degrees; landmarks beyond 60 are unreliable")
+            warnings.append(
+                f"{photo.path}: turned by {camera.angles()[0]:.0f} degrees; landmarks beyond 60 are unreliable"
+            )
     return warnings
 
 
@@ -269,7 +273,9 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
                 "file": photo.path.name,
                 "size": list(photo.size),
                 "detector": face.how,
-                "landmarks": [[None, None] if not np.isfinite(p).all() else p.round(2).tolist() for p in face.landmarks],
+                "landmarks": [
+                    [None, None] if not np.isfinite(p).all() else p.round(2).tolist() for p in face.landmarks
+                ],
                 "camera": {
                     "K": intrinsics.round(4).tolist(),
                     "R": rotation.round(7).tolist(),
@@ -297,7 +303,11 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
         "identity": head.fit.alpha.round(5).tolist(),
         "expression": head.fit.beta.round(5).tolist(),
         "views": views,
-        "texture": {"size": head.texture.image.shape[0], "coverage_of_the_face": head.texture.coverage, "light": "baked in"},
+        "texture": {
+            "size": head.texture.image.shape[0],
+            "coverage_of_the_face": head.texture.coverage,
+            "light": "baked in",
+        },
         "network": head.network,
         "settings": asdict(settings),
         "warnings": head.warnings,
@@ -312,7 +322,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("photos", nargs="*", help="one to many pictures of one person, any order")
     parser.add_argument("--out", default="out", help="folder for the results (default: out)")
     parser.add_argument("--landmarks", help="JSON with 68 points for some or all pictures instead of detecting them")
-    parser.add_argument("--detector", choices=["auto", "dlib", "face-alignment"], help="default: params.yaml, else auto")
+    parser.add_argument(
+        "--detector", choices=["auto", "dlib", "face-alignment"], help="default: params.yaml, else auto"
+    )
     parser.add_argument("--largest", action="store_true", help="with several faces in a picture take the largest")
     parser.add_argument("--method", help="start from this trained network (a run of data/<profile>/runs)")
     parser.add_argument("--texture-size", type=int, help="side of the texture in pixels")

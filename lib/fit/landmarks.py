@@ -32,6 +32,7 @@ class FitOptions:
         contour_noise_mm, contour_slide_mm: of a contour point across and along the outline.
         expression: "shared" or "per-view".
         distance_mm, distance_spread: prior of 1/distance when EXIF gives no focal length: its mean and relative spread.
+        same_camera: relative spread of the focal lengths of pictures of equal size, which one camera took as a rule.
         focal_spread: relative spread of EXIF's focal length.
         robust: residuals beyond about this many standard deviations lose weight (Cauchy).
         rounds, steps: rounds of contour correspondence, and Levenberg-Marquardt steps in each.
@@ -47,6 +48,7 @@ class FitOptions:
     distance_mm: float = 800.0
     distance_spread: float = 0.4
     focal_spread: float = 0.05
+    same_camera: float = 0.1
     robust: float = 3.0
     rounds: int = 8
     steps: int = 4
@@ -342,13 +344,37 @@ def _add_priors(problem: FitProblem, state: FitState, gradient: np.ndarray, hess
         camera = state.cameras[number]
         mean, spread = _distance_prior(view, camera.scale, options)
         blocks.append((begin + 7 * number + 6, np.array([camera.k - mean]), 1 / spread**2))
-    cost = 0.0
+    cost = _tie_focal_lengths(problem, state, begin, gradient, hessian)
     diagonal = np.einsum("ii->i", hessian)
     for first, value, weight in blocks:
         part = slice(first, first + len(value))
         gradient[part] += weight * value
         diagonal[part] += weight
         cost += 0.5 * weight * float(value @ value)
+    return cost
+
+
+def _tie_focal_lengths(
+    problem: FitProblem, state: FitState, begin: int, gradient: np.ndarray, hessian: np.ndarray
+) -> float:
+    """Add the prior that pictures of one size have one focal length: log f_v = log s_v - log k_v is near their mean's."""
+    cost = 0.0
+    sizes = [view.size for view in problem.views]
+    for size in dict.fromkeys(sizes):
+        group = [i for i, other in enumerate(sizes) if other == size]
+        if len(group) < 2:
+            continue
+        logs = np.array([np.log(state.cameras[i].scale / state.cameras[i].k) for i in group])
+        # unknowns in pairs: log scale (slope 1) and k (slope -1/k); the mean is taken out by the centring matrix
+        slope = np.zeros((len(group), len(gradient)))
+        for row, i in enumerate(group):
+            slope[row, begin + 7 * i + 5] = 1.0
+            slope[row, begin + 7 * i + 6] = -1.0 / state.cameras[i].k
+        residual = (logs - logs.mean()) / problem.options.same_camera
+        slope = (slope - slope.mean(axis=0)) / problem.options.same_camera
+        gradient += slope.T @ residual
+        hessian += slope.T @ slope
+        cost += 0.5 * float(residual @ residual)
     return cost
 
 

@@ -58,14 +58,16 @@ def make_twins(
         changes = np.asarray(population.expressions(len(yaws), rng)[0], dtype=np.float64)
         heads = shapes[i] + common[i] + changes * disturb.expression * disturb.change
         offsets = rng.normal(0, disturb.offset, (68, 3)) / np.sqrt(3) * np.sqrt(2)
-        cameras = [_camera(yaw, rng) for yaw in yaws]
+        distance = float(np.clip(np.exp(rng.normal(np.log(800), 0.4)), 400, 2500))
+        focal = PX_PER_MM * distance * float(np.exp(rng.normal(0, 0.2)))
+        cameras = [_camera(yaw, distance, focal, rng) for yaw in yaws]
         views = [_view(model, head, camera, offsets, disturb, rng) for head, camera in zip(heads, cameras, strict=True)]
         twins.append(TwinSubject(views, cameras, heads, shapes[i]))
     return twins
 
 
-def _camera(yaw: float, rng: np.random.Generator) -> FitCamera:
-    """A portrait at arm's length to two metres, head not quite level."""
+def _camera(yaw: float, distance: float, focal: float, rng: np.random.Generator) -> FitCamera:
+    """A portrait at about this distance, mm, with one camera of this focal length, px; head not quite level."""
     turn = np.radians(yaw + rng.normal(0, 6))
     pitch, roll = np.radians(rng.normal(0, 6)), np.radians(rng.normal(0, 4))
     rotation = (
@@ -73,8 +75,8 @@ def _camera(yaw: float, rng: np.random.Generator) -> FitCamera:
         @ rotation_from_vector(np.array([-pitch, 0, 0]))
         @ rotation_from_vector(np.array([0, turn, 0]))
     )
-    distance = float(np.clip(np.exp(rng.normal(np.log(800), 0.4)), 400, 2500))
-    scale = PX_PER_MM * float(np.exp(rng.normal(0, 0.2)))
+    distance *= float(np.exp(rng.normal(0, 0.12)))
+    scale = focal / distance
     return FitCamera(rotation, rng.normal(0, 15, 2), scale, 1 / distance, np.array([300.0, 300.0]))
 
 

@@ -66,7 +66,9 @@ def test_gradient_of_the_objective(model):
     rng = np.random.default_rng(0)
     views = exact_views(model, rng.normal(size=12), rng.normal(size=4), [camera(-30), camera(20)])
     problem = FitProblem(model, views, FitOptions(expression="per-view"), identity=True)
-    state = FitState(rng.normal(size=12) * 0.3, rng.normal(size=(2, 4)) * 0.3, rng.normal(size=(51, 3)), [camera(-25), camera(15)])
+    state = FitState(
+        rng.normal(size=12) * 0.3, rng.normal(size=(2, 4)) * 0.3, rng.normal(size=(51, 3)), [camera(-25), camera(15)]
+    )
     prepare(problem, state)
     _, gradient, hessian = linearise(problem, state)
     for j in (0, 5, 12, 14, 17, 20, 40, 150, len(gradient) - 14, len(gradient) - 9, len(gradient) - 1):
@@ -117,7 +119,9 @@ def test_a_wild_landmark_does_little(model):
     clean = fit_views(model, views)
     views[0].landmarks[33] += 150
     dirty = fit_views(model, views)
-    shift = np.linalg.norm(model.vertices(dirty.alpha, dirty.beta[0]) - model.vertices(clean.alpha, clean.beta[0]), axis=1)
+    shift = np.linalg.norm(
+        model.vertices(dirty.alpha, dirty.beta[0]) - model.vertices(clean.alpha, clean.beta[0]), axis=1
+    )
     assert shift.mean() < 0.5
 
 

@@ -81,7 +81,9 @@ def test_texture_is_the_true_colour_up_to_light(head, triplet, face_model):
 
 def test_reconstruction_beats_the_mean_face(head, triplet, face_model):
     errors = triplet_errors(triplet, head.vertices, face_model.face_index.numpy())
-    assert errors["reconstruction"]["mean vertex distance (mm)"] < 0.8 * errors["mean face"]["mean vertex distance (mm)"]
+    assert (
+        errors["reconstruction"]["mean vertex distance (mm)"] < 0.8 * errors["mean face"]["mean vertex distance (mm)"]
+    )
     assert head.reprojection_percent() < 2.5
 
 
@@ -90,13 +92,13 @@ def test_colours_of_views_are_matched(face_model, triplet, marks, tmp_path):
 
     paths = []
     for i, path in enumerate(triplet.paths):
-        image = np.asarray(Image.open(path), np.float32) * (0.7 if i == 0 else 1.0)
+        image = np.asarray(Image.open(path), np.float32) * (0.8 if i == 0 else 1.0)
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / path.name)
         paths.append(tmp_path / path.name)
     changed = reconstruct(paths, face_model, SETTINGS, landmarks=marks)
     plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
     ratio = changed.texture.gains[0] / plain.texture.gains[0]
-    np.testing.assert_allclose(ratio, 1 / 0.7, rtol=0.1)
+    np.testing.assert_allclose(ratio, 1 / 0.8, rtol=0.06)
 
 
 def test_glb_reads_back_elsewhere(folder, head):
@@ -147,11 +149,15 @@ def test_dense_refinement_agrees_with_itself_and_helps(face_model, triplet, mark
     loose = replace(SETTINGS, fit=FitOptions(noise_mm=6, identity_weight=3))
     face = face_model.face_index.numpy()
     before = reconstruct(triplet.paths, face_model, loose, landmarks=marks)
-    after = reconstruct(triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks)
+    after = reconstruct(
+        triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks
+    )
     name = "median point to plane (mm)"
     first, second = (triplet_errors(triplet, h.vertices, face)["reconstruction"][name] for h in (before, after))
     assert second < first
-    again = reconstruct(triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks)
+    again = reconstruct(
+        triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks
+    )
     assert again.vertices.tobytes() == after.vertices.tobytes()
 
 
@@ -162,7 +168,14 @@ def test_single_view_works(face_model, triplet, marks, tmp_path):
 
 def test_failed_command_leaves_nothing(tmp_path, capsys, face_model_files):
     (tmp_path / "bad.jpg").write_text("no picture")
-    common = ["--model", str(face_model_files / "face_model.npz"), "--params", "none.yaml", "--out", str(tmp_path / "out")]
+    common = [
+        "--model",
+        str(face_model_files / "face_model.npz"),
+        "--params",
+        "none.yaml",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main([str(tmp_path / "bad.jpg"), *common]) == 2
     assert "bad.jpg" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(common) == 2
@@ -200,5 +213,7 @@ def test_settings_come_from_params(tmp_path):
 
 
 def test_help_needs_no_model():
-    done = subprocess.run([sys.executable, "-m", "lib.reconstruct", "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.reconstruct", "--help"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and "--landmarks" in done.stdout
