@@ -20,7 +20,7 @@ BATCH, SIZE, MODES = 32, 64, 64
 
 def paper_model(face: FaceModel) -> Siamese3DMM:
     """The face model's first modes in the paper's form; what they look like does not change what a step costs."""
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "mean": face.mean.numpy(),
         "basis": face.id_basis[:MODES].numpy(),
         "std": np.ones(MODES, np.float32),
@@ -28,7 +28,7 @@ def paper_model(face: FaceModel) -> Siamese3DMM:
         "faces": face.faces.numpy(),
         "landmarks": face.landmarks.numpy(),
         "face_index": face.face_index.numpy(),
-        "explained": np.float32(1),
+        "explained": np.ones((), np.float32),
     }
     return Siamese3DMM(arrays)
 
