@@ -73,6 +73,8 @@ def main() -> None:
     }
     result = train(task, loop, checkpoint, identity, name=f"pretrain {args.backbone}")
     last = result["history"][-1]
+    if not result["writes"]:
+        return
     save_weights(out, encoder, {"backbone": args.backbone, "source": "pretrained on the twins", "history": [last]})
     atomic_write_json(out.with_suffix(".json"), {"backbone": args.backbone, "steps": loop.steps, **last})
     checkpoint.unlink(missing_ok=True)

@@ -90,13 +90,14 @@ def train_run(params: dict[str, Any], run: str, seed: int, out: Path | None = No
         "steps": loop.steps,
         "lr": loop.lr,
     }
-    save_weights(out / "model.safetensors", model, meta)
-    atomic_write_text(out / "history.csv", _csv(result["history"]))
     n_parameters = sum(p.numel() for p in model.parameters())
     summary = {**meta, "start": identity["start"], "n_parameters": n_parameters, "seconds": round(result["seconds"], 1)}
     summary |= {k: round(v, 5) for k, v in last.items() if k != "step"}
-    atomic_write_json(out / "summary.json", summary)
-    checkpoint.unlink(missing_ok=True)
+    if result["writes"]:
+        save_weights(out / "model.safetensors", model, meta)
+        atomic_write_text(out / "history.csv", _csv(result["history"]))
+        atomic_write_json(out / "summary.json", summary)
+        checkpoint.unlink(missing_ok=True)
     return summary
 
 

@@ -76,7 +76,9 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 
 def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None, name: str = "train") -> dict:
-    """Run `task` to its last step and return {"history": rows, "seconds": s, "steps": n}.
+    """Run `task` to its last step and return {"history": rows, "seconds": s, "steps": n, "writes": bool}.
+
+    writes: whether this process is the one (of many under torchrun) that writes files.
 
     checkpoint: file for interrupted runs; taken up when it was written by the same configuration and the same
     `identity` (anything JSON that names code-independent inputs, such as hashes of the data), else started afresh.
@@ -133,7 +135,8 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
                 save(done)
                 raise Interrupted(f"{name}: stopped at step {done} of {config.steps}; run again to go on from there")
     history.append(_validate(task, model, config.steps, guard.recent))
-    return {"history": history, "seconds": seconds + time.perf_counter() - began, "steps": config.steps}
+    spent = seconds + time.perf_counter() - began
+    return {"history": history, "seconds": spent, "steps": config.steps, "writes": fabric.is_global_zero}
 
 
 def _validate(task: Task, model: nn.Module, step: int, loss: float) -> dict[str, float]:
