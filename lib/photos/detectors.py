@@ -21,6 +21,7 @@ import numpy as np
 from lib.core.errors import InputError
 
 MIN_FACE = 64  # px; below this an eye has fewer than 12 pixels and the landmarks are guesses
+CLEAR_SCORE = 0.5  # HOG score above which a detection is certain
 # iBUG order: where each of the 68 points goes when the picture is mirrored.
 MIRROR_68 = np.array(
     [16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 27, 28, 29, 30]
@@ -166,7 +167,9 @@ class DlibDetector:
     def _run_hog(self, image: np.ndarray, upsample: int, threshold: float) -> list[tuple[np.ndarray, float]]:
         boxes, scores, _ = self._hog.run(image, upsample, threshold)
         found = [(_as_box(box), float(score)) for box, score in zip(boxes, scores, strict=True)]
-        return sorted(_without_overlaps(found), key=lambda item: -item[1])
+        found = sorted(_without_overlaps(found), key=lambda item: -item[1])
+        # beside a clear face a weak response is a pattern on clothes or wall more often than a person
+        return [item for item in found if found[0][1] < CLEAR_SCORE or item[1] > 0.25 * found[0][1]]
 
     def _run_hog_rotated(self, image: np.ndarray, angle: float) -> list[tuple[np.ndarray, float]]:
         """Detect in a turned copy; the box keeps its size and its centre is turned back."""
@@ -320,7 +323,7 @@ def choose_face(faces: list[Detection], path: Path, image: np.ndarray, largest: 
     warnings = []
     if len(rivals) > 1:
         if not largest:
-            sizes = ", ".join(f"{face.size:.0f}" for face in rivals)
+            sizes = ", ".join(f"{face.size:.0f}" for face in rivals[:5]) + (", ..." if len(rivals) > 5 else "")
             raise InputError(
                 path, f"{len(rivals)} faces were found ({sizes} px)", "crop to the person meant, or pass --largest"
             )

@@ -59,7 +59,7 @@ def network_start(
         raise InputError(
             folder, f"a network on the face model's {model.mean.shape[0]} vertices, it has {result.vertices.shape[1]}"
         )
-    alpha = model.project_identity(result.vertices.float())[0].double().numpy()
+    alpha = model.project_identity(result.vertices.float(), n_id=len(first.alpha))[0].double().numpy()
     facts = {"method": name, "run": folder.as_posix(), "views": order, "crops": transforms}
     return np.clip(alpha, -3, 3), facts
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lib.core.errors import InputError
 from lib.core.mesh import read_mesh
@@ -188,6 +189,37 @@ def test_failed_command_leaves_nothing(tmp_path, capsys, face_model_files):
 def test_method_without_checkpoint_says_what_there_is(face_model, triplet, marks):
     with pytest.raises(InputError, match="no trained network called 'mv_nothing'"):
         reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method="mv_nothing", profile="none")
+
+
+@pytest.mark.parametrize(("run", "views"), [("sv", 1), ("mv_concat", 3)])
+def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks, tmp_path, monkeypatch):
+    """A network in the form that lib.train writes; its last layer is set so that it sees one known face everywhere."""
+    from lib.core.checkpoint import save_weights
+    from lib.core.files import save_npz_atomic
+    from lib.models import siamese
+    from lib.models.siamese_3dmm import Siamese3DMM
+
+    modes = 8
+    arrays = {
+        "mean": face_model.mean.numpy(), "basis": face_model.id_basis[:modes].numpy(),
+        "std": np.ones(modes, np.float32), "mirror_sign": np.ones(modes, np.float32),
+        "faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(),
+        "face_index": face_model.face_index.numpy(), "explained": np.ones((), np.float32),
+    }  # fmt: skip
+    root = tmp_path / "data" / "quick"
+    save_npz_atomic(root / "siamese_3dmm.npz", **arrays)
+    network = siamese.build(run, Siamese3DMM(arrays), "resnet_tiny", None)
+    last = network.shape[-1] if run == "sv" else network.merge.mlp[-1]
+    last.weight.data.zero_()
+    last.bias.data = torch.linspace(-1, 1, modes)
+    meta = {"run": run, "backbone": "resnet_tiny", "mirror_view": None, "image_size": 64}
+    save_weights(root / "runs" / f"{run}-s0" / "model.safetensors", network, meta)
+    monkeypatch.chdir(tmp_path)
+    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
+    assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
+    assert np.isfinite(found.vertices).all()
+    plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
+    assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters
 
 
 def test_out_must_be_a_folder(head, face_model, tmp_path):
