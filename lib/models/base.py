@@ -59,13 +59,3 @@ class Method(Protocol):
     """Anything that turns views into a face."""
 
     def reconstruct(self, views: Views) -> Reconstruction: ...
-
-
-def no_grad_batches(n: int, size: int) -> list[slice]:
-    """Slices that cover range(n) in steps of `size`, for inference that must bound its memory."""
-    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
-
-
-def as_views(images: Tensor, K: Tensor) -> Views:
-    """Views from single images: (B, 3, H, W) and (B, 3, 3) gain a view axis of one."""
-    return Views(images[:, None], K[:, None]) if images.ndim == 4 else Views(images, K)
