@@ -14,27 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from lib.core.files import atomic_path, atomic_write_text
-from lib.fit.landmarks import FitOptions, fit_views
+from lib.fit.landmarks import FitOptions, FitResult, fit_views
 from lib.fit.model import LandmarkModel, vertex_normals
 from lib.fit.twins import TwinSubject, make_twins
 
 VIEW_SETS: dict[str, tuple[float, ...]] = {"1 view": (5.0,), "2 views": (-35.0, 35.0), "3 views": (-45.0, 0.0, 45.0)}
-IDENTITY = (0.5, 1.0, 2.0, 4.0)
+IDENTITY = (0.5, 1.0, 3.0, 8.0)
 EXPRESSION = (1.0, 3.0)
 OFFSETS = (0.0, 3.0)
-# (identity weight, photo weight) of the refinement by pictures
-DENSE: tuple[tuple[float, float], ...] = (
-    (1.0, 0.0),
-    (3.0, 0.0),
-    (8.0, 0.0),
-    (1.0, 0.1),
-    (1.0, 0.3),
-    (3.0, 0.3),
-    (3.0, 1.0),
-    (8.0, 1.0),
-    (3.0, 3.0),
+# (identity weight, photo weight, standard deviation of the offsets in mm) of the refinement by pictures
+DENSE: tuple[tuple[float, float, float], ...] = (
+    (3.0, 0.0, 3.0),
+    (3.0, 0.2, 3.0),
+    (3.0, 0.2, 1.5),
+    (8.0, 0.4, 3.0),
 )
-DENSE += ((8.0, 3.0), (16.0, 3.0))
 
 
 @dataclass
@@ -159,6 +153,16 @@ def detected_twins(
     return found, missed
 
 
+def landmark_gap(model: LandmarkModel, twin: TwinSubject, fit: FitResult) -> float:
+    """Median reprojection error, offsets included, in per cent of the outer-eye distance, of the inner landmarks."""
+    shares = []
+    for number, (view, camera) in enumerate(zip(twin.views, fit.cameras, strict=True)):
+        points = model.vertices(fit.alpha, fit.beta[number])[model.landmarks]
+        error = np.linalg.norm(camera.project(points + fit.offsets) - view.landmarks, axis=1)[17:]
+        shares.append(100 * error / (np.linalg.norm(points[36] - points[45]) * camera.scale))
+    return float(np.nanmedian(shares))
+
+
 def crossvalidate_dense(
     face_model,
     model: LandmarkModel,
@@ -168,11 +172,11 @@ def crossvalidate_dense(
     seed: int,
     base: FitOptions,
     folds: int = 4,
-) -> tuple[list[dict], dict[str, float], tuple[float, float]]:
-    """The whole photo path on rendered people, with detected landmarks: identity weight and photo weight together.
+) -> tuple[list[dict], dict[str, float], tuple[float, float, float]]:
+    """The whole photo path on rendered people, with detected landmarks: the settings of ``DENSE``.
 
     Returns:
-        rows of the table; summary; the (identity weight, photo weight) with the least mean point-to-plane error.
+        rows of the table; summary; the setting with the least mean point-to-plane error.
     """
     from lib.core.progress import progress
     from lib.fit.dense import DenseOptions, refine
@@ -186,21 +190,24 @@ def crossvalidate_dense(
         summary[f"detected, {name}: people missed by the detector"] = float(missed)
         reference = mean_face(model, [twin for twin, _ in people[name]], face)
         summary[f"detected, {name}: mean face"] = round(float(reference.plane.mean()), 4)
-    for weight, photo in progress(DENSE, "dense", len(DENSE)):
-        options = replace(base, identity_weight=weight)
-        row: dict = {"identity_weight": weight, "photo_weight": photo}
+    for weight, photo, offset in progress(DENSE, "dense", len(DENSE)):
+        options = replace(base, identity_weight=weight, offset_mm=offset)
+        row: dict = {"identity_weight": weight, "photo_weight": photo, "offset_mm": offset}
         for name, twins in people.items():
-            errors = []
+            errors, gaps = [], []
             for twin, pictures in twins:
                 fit = fit_views(model, twin.views, options)
                 fit = refine(model, twin.views, pictures, fit, face, options, DenseOptions(photo_weight=photo))
                 errors.append(face_error(model, model.vertices(fit.alpha, fit.beta[0]), twin.vertices[0], face))
+                gaps.append(landmark_gap(model, twin, fit))
             plane, point = np.array(errors).T
             scores.setdefault(name, []).append(plane)
             row[f"{name} plane"] = round(float(plane.mean()), 4)
             row[f"{name} point"] = round(float(point.mean()), 4)
+            row[f"{name} reprojection %"] = round(float(np.mean(gaps)), 3)
         row["mean plane"] = round(float(np.mean([row[f"{name} plane"] for name in people])), 4)
         rows.append(row)
+        print(row, flush=True)
     for name in people:
         summary[f"detected, {name}: held out"] = round(float(fold_error(scores[name], folds).mean()), 4)
     return rows, summary, DENSE[int(np.argmin([row["mean plane"] for row in rows]))]
@@ -303,10 +310,10 @@ def main(arguments: list[str] | None = None) -> int:
     dense: list[dict] = []
     if options.dense:
         dense, more, pair = crossvalidate_dense(
-            model, linear, population, model.face_index.numpy(), options.dense, options.seed, best
+            model, linear, population, model.face_index.numpy(), options.dense, options.seed, settings.fit
         )
         summary |= more
-        print(f"with detected landmarks: identity weight {pair[0]:g}, photo weight {pair[1]:g}")
+        print("with detected landmarks: identity weight {:g}, photo weight {:g}, offsets {:g} mm".format(*pair))
     write_report(rows, dense, summary, best, Path(options.out or f"results/photos/{profile}"))
     print(f"with ideal landmarks: {best}")
     return 0

@@ -6,11 +6,12 @@ stay. For each pair of views v, w and surface sample s that both see, the residu
 
     r_s = I_v(project_v(X_s)) - I_w(project_w(X_s)),
 
-added with weight ``photo_weight`` to the landmark objective of ``lib.fit.landmarks`` and minimised with it, from
-coarse bands to fine ones. Needs two views; with one nothing changes.
+added with weight ``photo_weight`` times the pair's own signal-to-noise ratio (:func:`_trust`) to the landmark objective of
+``lib.fit.landmarks`` and minimised with it, from coarse bands to fine ones. The objective has many local minima, so it is
+descended several times in different ways and the heads are averaged. Needs two views; with one nothing changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,8 +19,21 @@ from scipy.ndimage import gaussian_filter
 
 from lib.core.errors import InputError
 from lib.fit.camera import FitCamera
-from lib.fit.landmarks import FitOptions, FitResult, View, finish, linearise, moved, prepare, resume
+from lib.fit.landmarks import (
+    FitOptions,
+    FitProblem,
+    FitResult,
+    FitState,
+    View,
+    finish,
+    linearise,
+    moved,
+    prepare,
+    resume,
+)
 from lib.fit.model import LandmarkModel, vertex_normals
+
+RHO = (0.05, 0.9)  # limits of the correlation between two pictures: one never counts for nothing, none for all
 
 
 @dataclass(frozen=True)
@@ -27,22 +41,29 @@ class DenseOptions:
     """Settings of :func:`refine`, chosen on rendered twins.
 
     Attributes:
-        photo_weight: weight of one square mm of skin seen by a pair of views, against landmark residuals.
+        photo_weight: weight of one square mm of skin seen by a pair of views whose pictures have as much signal as noise in
+            common, against landmark residuals.
         bands_mm: widths of the band-pass, coarse to fine.
-        steps: Gauss-Newton steps for each band.
+        steps: Levenberg-Marquardt steps for each band, in two halves.
         robust: residual (in units of local contrast) beyond which a sample loses weight.
         min_cosine: samples seen at a flatter angle than this are not used.
+        keep, prior: the ensemble, one member for each pair of these: coarser bands that stay active at a finer one, and
+            factor of the identity weight. The members' heads are averaged.
     """
 
-    photo_weight: float = 1.0
+    photo_weight: float = 0.2
     bands_mm: tuple[float, ...] = (6.0, 4.0, 2.5, 1.5, 1.0)
     steps: int = 6
     robust: float = 0.8
     min_cosine: float = 0.3
+    keep: tuple[int, ...] = (0, 2)
+    prior: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if self.photo_weight < 0 or not self.bands_mm or min(self.bands_mm) <= 0:
             raise InputError("photos.dense", "photo_weight >= 0 and positive bands_mm")
+        if not self.keep or min(self.keep) < 0 or not self.prior or min(self.prior) <= 0:
+            raise InputError("photos.dense", "at least one keep >= 0 and one positive prior")
 
 
 @dataclass
@@ -166,72 +187,168 @@ def refine(
     dense = dense or DenseOptions()
     if len(views) < 2 or dense.photo_weight == 0:
         return fit
-    problem, state = resume(model, views, options, fit, start)
     samples = surface_samples(model, face)
     greys = [image @ np.array([0.299, 0.587, 0.114]) for image in images]
+    members, taken = [], fit.iterations
+    for keep in dense.keep:
+        for factor in dense.prior:
+            own = replace(options, identity_weight=factor * options.identity_weight)
+            state, accepted = _coarse_to_fine(resume(model, views, own, fit, start), samples, greys, dense, keep)
+            members.append(state)
+            taken += accepted
+    problem = resume(model, views, options, fit, start)[0]
+    state = FitState(
+        alpha=np.mean([member.alpha for member in members], axis=0),
+        beta=np.mean([member.beta for member in members], axis=0),
+        offsets=np.mean([member.offsets for member in members], axis=0),
+        cameras=list(members[0].cameras),
+    )
+    # the mean head needs cameras and offsets of its own
+    pictures = _pictures(greys, state, dense.bands_mm[-1])
+    prepare(problem, state)
+    seen = _seen(problem, state, samples, greys, dense)
+    trust = [_trust(state, samples, pictures, seen)]
+    fixed = state.alpha.size + state.beta.size
+    state, cost, accepted = _descend(problem, state, samples, [pictures], seen, trust, dense, slice(fixed, None))
+    return finish(problem, state, cost, taken + accepted)
+
+
+def _pictures(greys: list[np.ndarray], state: FitState, band: float) -> list[_Picture]:
+    return [_picture(grey, band * camera.scale) for grey, camera in zip(greys, state.cameras, strict=True)]
+
+
+def _seen(
+    problem: FitProblem, state: FitState, samples: _Samples, greys: list[np.ndarray], dense: DenseOptions
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each view what :func:`visible_samples` gives."""
+    model, found = problem.model, []
+    for number, (grey, camera) in enumerate(zip(greys, state.cameras, strict=True)):
+        vertices = model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
+        size = (grey.shape[0], grey.shape[1])
+        found.append(visible_samples(samples, vertices, model.faces, camera, size, dense.min_cosine))
+    return found
+
+
+def _coarse_to_fine(
+    begin: tuple[FitProblem, FitState], samples: _Samples, greys: list[np.ndarray], dense: DenseOptions, keep: int
+) -> tuple[FitState, int]:
+    """One member of the ensemble: from the coarsest band to the finest, ``keep`` coarser ones staying active."""
+    problem, state = begin
     taken = 0
+    active: list[list[_Picture]] = []
     for band in dense.bands_mm:
-        pictures = [_picture(grey, band * camera.scale) for grey, camera in zip(greys, state.cameras, strict=True)]
+        active = [*active, _pictures(greys, state, band)][-1 - keep :]
         prepare(problem, state)
-        seen = []
-        for number, camera in enumerate(state.cameras):
-            vertices = model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
-            seen.append(visible_samples(samples, vertices, model.faces, camera, greys[number].shape, dense.min_cosine))
-        damping = 1e-4
-        cost, gradient, hessian = _objective(problem, state, samples, pictures, seen, dense)
-        for _ in range(dense.steps):
-            for _attempt in range(5):
-                matrix = hessian + damping * np.diag(np.diag(hessian))
-                trial = moved(state, -np.linalg.solve(matrix, gradient))
-                trial_cost = _objective(problem, trial, samples, pictures, seen, dense, derivative=False)[0]
-                if trial_cost <= cost:
-                    break
-                damping *= 10
-            else:
+        seen = _seen(problem, state, samples, greys, dense)
+        for _ in range(2):  # trust is estimated anew when the pictures have come closer
+            trust = [_trust(state, samples, pictures, seen) for pictures in active]
+            state, _, accepted = _descend(problem, state, samples, active, seen, trust, dense)
+            taken += accepted
+    return state, taken
+
+
+def _trust(
+    state: FitState, samples: _Samples, pictures: list[_Picture], seen: list[tuple[np.ndarray, np.ndarray]]
+) -> dict[tuple[int, int], float]:
+    """Signal-to-noise ratio of what two pictures have in common, for every pair of views.
+
+    Pictures of one skin that each carry independent noise (light, shadow, camera) correlate by rho = S / (S + N) there,
+    so S / N = rho / (1 - rho). Light that moved between two pictures spoils coarse bands of some pairs and none of others.
+    """
+    values = []
+    for number, (picture, camera) in enumerate(zip(pictures, state.cameras, strict=True)):
+        beta = state.beta[min(number, len(state.beta) - 1)]
+        values.append(
+            picture.at(camera.project(samples.mean + samples.id_basis @ state.alpha + samples.exp_basis @ beta))[0]
+        )
+    found = {}
+    for a, b in combinations(range(len(values)), 2):
+        both = seen[a][0] & seen[b][0]
+        rho = float(np.corrcoef(values[a][both], values[b][both])[0, 1]) if both.sum() >= 50 else 0.0
+        rho = float(np.clip(rho, *RHO))
+        found[a, b] = rho / (1 - rho)
+    return found
+
+
+def _descend(
+    problem: FitProblem,
+    state: FitState,
+    samples: _Samples,
+    bands: list[list[_Picture]],
+    seen: list[tuple[np.ndarray, np.ndarray]],
+    trust: list[dict[tuple[int, int], float]],
+    dense: DenseOptions,
+    free: slice = slice(None),
+) -> tuple[FitState, float, int]:
+    """Levenberg-Marquardt steps with the pictures of these bands over the ``free`` unknowns."""
+    damping, accepted = 1e-4, 0
+    cost, gradient, hessian = _objective(problem, state, samples, bands, seen, trust, dense)
+    for _ in range((dense.steps + 1) // 2):
+        for _attempt in range(5):
+            matrix = hessian[free, free]
+            matrix = matrix + damping * np.diag(np.diag(matrix))
+            step = np.zeros_like(gradient)
+            step[free] = -np.linalg.solve(matrix, gradient[free])
+            trial = moved(state, step)
+            trial_cost = _objective(problem, trial, samples, bands, seen, trust, dense, derivative=False)[0]
+            if trial_cost <= cost:
                 break
-            state, damping, taken = trial, max(damping / 10, 1e-8), taken + 1
-            cost, gradient, hessian = _objective(problem, state, samples, pictures, seen, dense)
-    return finish(problem, state, cost, fit.iterations + taken)
+            damping *= 10
+        else:
+            break
+        small = cost - trial_cost < 1e-4 * cost
+        state, damping, accepted = trial, max(damping / 10, 1e-8), accepted + 1
+        if small:
+            cost = trial_cost
+            break
+        cost, gradient, hessian = _objective(problem, state, samples, bands, seen, trust, dense)
+    return state, cost, accepted
 
 
-def _objective(problem, state, samples, pictures, seen, dense, derivative=True) -> tuple[float, np.ndarray, np.ndarray]:
-    """Landmark objective plus the photometric one; same unknowns, same order."""
+def _objective(
+    problem, state, samples, bands, seen, trust, dense, derivative=True
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Landmark objective plus the photometric one, averaged over ``bands``; same unknowns, same order."""
     cost, gradient, hessian = linearise(problem, state, derivative)
     n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
     first_camera = n_id + rows * n_exp + 153
-    looks = []
+    geometry = []
     for number, camera in enumerate(state.cameras):
         row = min(number, rows - 1)
         points = samples.mean + samples.id_basis @ state.alpha + samples.exp_basis @ state.beta[row]
-        pixels, to_points, to_camera = camera.jacobian(points)
-        value, slope = pictures[number].at(pixels)
-        looks.append((value, np.einsum("si,sij->sj", slope, to_points), np.einsum("si,sij->sj", slope, to_camera), row))
-    pairs = list(combinations(range(len(looks)), 2))
-    for a, b in pairs:
-        use = np.flatnonzero(seen[a][0] & seen[b][0])
-        if len(use) < 50:
-            continue
-        residual = looks[a][0][use] - looks[b][0][use]
-        weight = dense.photo_weight * samples.area[use] * np.minimum(seen[a][1][use], seen[b][1][use])
-        weight = weight * (2.0 / len(looks))  # each view takes part in more pairs when there are more views
-        scaled = (residual / dense.robust) ** 2
-        cost += 0.5 * dense.robust**2 * float((weight * np.log1p(scaled)).sum())
-        if not derivative:
-            continue
-        weight = weight / (1 + scaled)
-        ga, gb = looks[a][1][use], looks[b][1][use]
-        identity = np.einsum("sc,sck->sk", ga - gb, samples.id_basis[use])
-        blocks = [(0, identity)]
-        if looks[a][3] == looks[b][3]:
-            blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga - gb, samples.exp_basis[use])))
-        else:
-            blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga, samples.exp_basis[use])))
-            blocks.append((n_id + looks[b][3] * n_exp, -np.einsum("sc,sck->sk", gb, samples.exp_basis[use])))
-        blocks.append((first_camera + 7 * a, looks[a][2][use]))
-        blocks.append((first_camera + 7 * b, -looks[b][2][use]))
-        columns = np.concatenate([np.arange(first, first + part.shape[1]) for first, part in blocks])
-        jacobian = np.concatenate([part for _, part in blocks], axis=1)
-        weighted = jacobian * weight[:, None]
-        gradient[columns] += weighted.T @ residual
-        hessian[np.ix_(columns, columns)] += weighted.T @ jacobian
+        geometry.append((*camera.jacobian(points), row))
+    for pictures, sure in zip(bands, trust, strict=True):
+        looks = []
+        for picture, (pixels, to_points, to_camera, row) in zip(pictures, geometry, strict=True):
+            value, slope = picture.at(pixels)
+            along = np.einsum("si,sij->sj", slope, to_points)
+            looks.append((value, along, np.einsum("si,sij->sj", slope, to_camera), row))
+        for a, b in combinations(range(len(looks)), 2):
+            use = np.flatnonzero(seen[a][0] & seen[b][0])
+            if len(use) < 50:
+                continue
+            residual = looks[a][0][use] - looks[b][0][use]
+            weight = dense.photo_weight / len(bands) * samples.area[use] * np.minimum(seen[a][1][use], seen[b][1][use])
+            weight = (
+                weight * sure[a, b] * (2.0 / len(looks))
+            )  # each view takes part in more pairs when there are more views
+            scaled = (residual / dense.robust) ** 2
+            cost += 0.5 * dense.robust**2 * float((weight * np.log1p(scaled)).sum())
+            if not derivative:
+                continue
+            weight = weight / (1 + scaled)
+            ga, gb = looks[a][1][use], looks[b][1][use]
+            blocks = [(0, np.einsum("sc,sck->sk", ga - gb, samples.id_basis[use]))]
+            if looks[a][3] == looks[b][3]:
+                blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga - gb, samples.exp_basis[use])))
+            else:
+                blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga, samples.exp_basis[use])))
+                blocks.append((n_id + looks[b][3] * n_exp, -np.einsum("sc,sck->sk", gb, samples.exp_basis[use])))
+            blocks.append((first_camera + 7 * a, looks[a][2][use]))
+            blocks.append((first_camera + 7 * b, -looks[b][2][use]))
+            columns = np.concatenate([np.arange(first, first + part.shape[1]) for first, part in blocks])
+            jacobian = np.concatenate([part for _, part in blocks], axis=1)
+            weighted = jacobian * weight[:, None]
+            gradient[columns] += weighted.T @ residual
+            hessian[np.ix_(columns, columns)] += weighted.T @ jacobian
     return cost, gradient, hessian

@@ -38,10 +38,10 @@ class FitOptions:
         rounds, steps: rounds of contour correspondence, and Levenberg-Marquardt steps in each.
     """
 
-    identity_weight: float = 8.0
+    identity_weight: float = 3.0
     expression_weight: float = 3.0
     noise_mm: float = 1.8
-    offset_mm: float = 1.5
+    offset_mm: float = 3.0
     contour_noise_mm: float = 3.0
     contour_slide_mm: float = 12.0
     expression: str = "shared"

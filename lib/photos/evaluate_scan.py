@@ -4,7 +4,8 @@
 
 The mesh must have the face model's topology (mesh.ply or mesh.obj of ``lib.reconstruct``). The scan is in mm with
 at least three of the 68 landmarks. Alignment and distance are the protocols of ``lib.metrics``: landmark similarity (pictures
-do not show the size), rigid point-to-plane ICP, distance of every vertex of the cropped face.
+do not show the size), rigid point-to-plane ICP, distance of every vertex of the cropped face. "free scale" takes the size
+from ICP on the surface instead of from a few landmarks, which lie some millimetres beside the face model's.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_json
 
 ADVICE = "68 (or 51) rows of three numbers in iBUG order, null where unknown; or a menpo .ljson file with labels"
+FREE_SCALE = "p2plane free scale"
 # menpo's labelled 3D faces name their groups; this is where each group begins in iBUG order.
 MENPO_START = {"chin": 0, "leyebrow": 17, "reyebrow": 22, "nose": 27, "leye": 36, "reye": 42, "mouth": 48}
 
@@ -69,7 +71,7 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
         InputError: unreadable scan or landmarks, another topology, a scan in metres.
     """
     from lib.core.mesh import read_mesh
-    from lib.metrics.protocols import evaluate_detailed
+    from lib.metrics.protocols import PROTOCOLS, Protocol, Step, evaluate_detailed
     from lib.metrics.scan import SubjectScan, nearest_landmarks
 
     if vertices.shape != tuple(model.mean.shape):
@@ -78,6 +80,18 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
     mesh = read_mesh(scan_path)
     points = read_scan_landmarks(landmarks_path)
     scan = SubjectScan(mesh.vertices, mesh.faces, nearest_landmarks(mesh.vertices, points), Path(scan_path).name)
+    free = Protocol(
+        FREE_SCALE,
+        "point to plane after ICP with scale",
+        (
+            Step("crop.face"),
+            Step("align.landmarks", scale=True),
+            Step("align.icp_scaled", iterations=30),
+            Step("align.icp_rigid", max_distance=10.0, iterations=50),
+            Step("correspond.nearest_vertex"),
+            Step("measure.mean_plane_distance"),
+        ),
+    )
     outcomes = evaluate_detailed(
         vertices,
         model.faces.numpy(),
@@ -85,7 +99,8 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
         scan,
         None,
         model.face_index.numpy(),
-        ["p2plane", "p2mesh"],
+        ["p2plane", FREE_SCALE, "p2mesh"],
+        {**PROTOCOLS, FREE_SCALE: free},
     )
     result = {}
     for name, outcome in outcomes.items():
