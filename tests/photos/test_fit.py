@@ -170,3 +170,36 @@ def test_bad_input(model):
         FitOptions(expression="both")
     with pytest.raises(InputError, match="positive"):
         FitOptions(identity_weight=0)
+
+
+def test_pictures_that_agree_count_more():
+    from lib.fit import dense
+
+    rng = np.random.default_rng(3)
+    common, noise = rng.normal(size=(2, 64, 64))
+    places = np.stack([rng.uniform(2, 62, 400), rng.uniform(2, 62, 400), np.zeros(400)], axis=1)
+    flat = dense._Samples(
+        np.zeros((400, 3), int), np.zeros((400, 3)), places, np.zeros((400, 3, 1)), np.zeros((400, 3, 1)), np.ones(400)
+    )
+
+    class Straight:
+        def project(self, points):
+            return points[:, :2]
+
+    state = FitState(np.zeros(1), np.zeros((1, 1)), np.zeros((51, 3)), [Straight()] * 3)
+    pictures = [dense._Picture(value, np.ones(2)) for value in (common, common + noise, noise)]
+    seen = [(np.ones(400, dtype=bool), np.ones(400))] * 3
+    trust = dense._trust(state, flat, pictures, seen)
+    rho = 1 / np.sqrt(2)  # signal and noise of equal strength
+    assert trust[0, 1] == pytest.approx(rho / (1 - rho), rel=0.35)
+    assert trust[0, 2] < 0.2 * trust[0, 1]
+    dark = [(np.zeros(400, dtype=bool), np.ones(400))] * 3
+    assert dense._trust(state, flat, pictures, dark)[0, 1] == pytest.approx(0.05 / 0.95)
+
+
+def test_an_ensemble_without_members_is_refused():
+    from lib.fit.dense import DenseOptions
+
+    for bad in ({"keep": ()}, {"prior": ()}, {"prior": (0.0,)}, {"keep": (-1,)}):
+        with pytest.raises(InputError, match="keep"):
+            DenseOptions(**bad)
