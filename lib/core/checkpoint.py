@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,14 @@ def save_weights(path: Path, model: nn.Module, meta: dict[str, Any]) -> None:
     _save(path, model.state_dict(), meta)
 
 
-def load_weights(path: Path, model: nn.Module, strict: bool = True) -> dict[str, Any]:
+def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model` from a file of `save_weights` and return its header.
 
     Raises InputError when the file is missing, is not safetensors, or does not fit the model.
     """
     tensors, meta = _load(path)
     try:
-        model.load_state_dict(tensors, strict=strict)
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()
         raise InputError(path, f"weights of {type(model).__name__}", "; ".join(first[:3])) from error
@@ -64,8 +66,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The header alone."""
-    return _load(path)[1]
+    """The header alone; the tensors stay on disk."""
+    with _open(path) as f:
+        return _header(f)
 
 
 def _save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -77,12 +80,23 @@ def _save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _open(path) as f:
+        return {k: f.get_tensor(k) for k in f.keys()}, _header(f)  # noqa: SIM118
+
+
+def _header(opened: Any) -> dict[str, Any]:
+    return json.loads((opened.metadata() or {}).get("meta", "{}"))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """An opened safetensors file. Raises InputError when it is missing, or not what this project writes."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise InputError(path, "a safetensors file", "run the stage that trains it (dvc repro)")
     try:
-        with safe_open(str(path), framework="pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get("meta", "{}"))  # noqa: SIM118
+        with safe_open(str(path), framework="pt") as opened:
+            yield opened
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(path, "a safetensors file written by this project", str(error)) from error

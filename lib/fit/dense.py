@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from lib.core.errors import InputError
 from lib.fit.camera import FitCamera
+from lib.fit.descent import levenberg_marquardt
 from lib.fit.landmarks import (
     FitOptions,
     FitProblem,
@@ -281,28 +282,15 @@ def _descend(
     free: slice = slice(None),
 ) -> tuple[FitState, float, int]:
     """Levenberg-Marquardt steps with the pictures of these bands over the ``free`` unknowns."""
-    damping, accepted = 1e-4, 0
-    cost, gradient, hessian = _objective(problem, state, samples, bands, seen, trust, dense)
-    for _ in range((dense.steps + 1) // 2):
-        for _attempt in range(5):
-            matrix = hessian[free, free]
-            matrix = matrix + damping * np.diag(np.diag(matrix))
-            step = np.zeros_like(gradient)
-            step[free] = -np.linalg.solve(matrix, gradient[free])
-            trial = moved(state, step)
-            trial_cost = _objective(problem, trial, samples, bands, seen, trust, dense, derivative=False)[0]
-            if trial_cost <= cost:
-                break
-            damping *= 10
-        else:
-            break
-        small = cost - trial_cost < 1e-4 * cost
-        state, damping, accepted = trial, max(damping / 10, 1e-8), accepted + 1
-        if small:
-            cost = trial_cost
-            break
-        cost, gradient, hessian = _objective(problem, state, samples, bands, seen, trust, dense)
-    return state, cost, accepted
+    return levenberg_marquardt(
+        lambda at, derivative: _objective(problem, at, samples, bands, seen, trust, dense, derivative),
+        moved,
+        state,
+        steps=(dense.steps + 1) // 2,
+        attempts=5,
+        tolerance=1e-4,
+        free=free,
+    )
 
 
 def _objective(

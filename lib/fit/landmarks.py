@@ -16,6 +16,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.fit.camera import FitCamera, camera_from_points
+from lib.fit.descent import levenberg_marquardt
 from lib.fit.model import CONTOUR, INNER, LandmarkModel, vertex_normals
 
 NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
@@ -381,27 +382,16 @@ def _tie_focal_lengths(
 def _minimise(problem: FitProblem, state: FitState) -> tuple[FitState, float, int]:
     """A few Levenberg-Marquardt steps."""
     free = slice(None) if problem.identity else slice(-7 * len(problem.views), None)
-    damping, accepted = 1e-4, 0
-    cost, gradient, hessian = linearise(problem, state)
-    for _ in range(problem.options.steps):
-        for _attempt in range(6):
-            matrix = hessian[free, free]
-            matrix = matrix + damping * np.diag(np.diag(matrix))
-            step = np.zeros_like(gradient)
-            step[free] = -np.linalg.solve(matrix, gradient[free])
-            trial = moved(state, step)
-            trial_cost = linearise(problem, trial, derivative=False)[0]
-            if trial_cost <= cost:
-                break
-            damping *= 10
-        else:
-            return state, cost, accepted
-        small = cost - trial_cost < 1e-9 * max(cost, 1)
-        state, damping, accepted = trial, max(damping / 10, 1e-8), accepted + 1
-        cost, gradient, hessian = linearise(problem, state)
-        if small:
-            break
-    return state, cost, accepted
+    return levenberg_marquardt(
+        lambda at, derivative: linearise(problem, at, derivative),
+        moved,
+        state,
+        steps=problem.options.steps,
+        attempts=6,
+        tolerance=1e-9,
+        floor=1.0,
+        free=free,
+    )
 
 
 def moved(state: FitState, step: np.ndarray) -> FitState:

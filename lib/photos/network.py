@@ -8,7 +8,6 @@ import torch
 
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
-from lib.data.crops import SPAN_MM
 from lib.fit.landmarks import FitResult
 
 
@@ -47,11 +46,10 @@ def network_start(
     method = load_method(folder)
     meta = read_meta(folder / "model.safetensors")
     size = int(meta["image_size"])
-    span = SPAN_MM
     wanted = int(getattr(method, "n_views", 1))
     order = view_order(first, wanted)
     views, transforms = crop_views(
-        [images[i] for i in order], [landmarks[i] for i in order], [first.cameras[i] for i in order], model, size, span
+        [images[i] for i in order], [landmarks[i] for i in order], [first.cameras[i] for i in order], model, size
     )
     with torch.no_grad():
         result = method.reconstruct(views)
@@ -85,7 +83,7 @@ def view_order(first: FitResult, wanted: int) -> list[int]:
 
 
 def crop_views(
-    images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list, model: Any, size: int, span: float
+    images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list, model: Any, size: int
 ) -> tuple[Any, list[list[list[float]]]]:
     """Landmark-aligned crops as ``lib.models.base.Views`` with their calibration, and the 2x3 maps photo px -> crop px."""
     from lib.data.crops import apply_transform, crop_camera, crop_image, crop_transform
@@ -98,7 +96,7 @@ def crop_views(
         marks = np.where(known[:, None], marks, np.nan_to_num(marks))
         weights = torch.from_numpy((known & (np.arange(68) > 16)).astype(np.float64))
         tensor = torch.from_numpy(marks)[None]
-        transform = crop_transform(tensor, size, mean, span, weights).float()
+        transform = crop_transform(tensor, size, mean, weights=weights).float()
         intrinsics, rotation, shift = (torch.from_numpy(part).float()[None] for part in camera.pinhole())
         picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]
         pictures.append(crop_image(picture, transform, size)[0])

@@ -1,7 +1,6 @@
 """A picture per view that shows whether to believe the result: photo | landmarks and mesh over it | textured render."""
 
 import io
-from typing import Any
 
 import numpy as np
 import torch
@@ -112,13 +111,3 @@ def to_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def model_points(camera: FitCamera, vertices: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """(68, 2) px: the vertices of the final correspondence."""
-    return camera.project(vertices[index])
-
-
-def arrays_of(model: Any) -> np.ndarray:
-    """(F, 3) triangles of the face model as int64."""
-    return model.faces.detach().cpu().numpy().astype(np.int64)

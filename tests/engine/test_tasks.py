@@ -61,6 +61,19 @@ def face3dmm(data: TrainingSet, face_model: FaceModel) -> Siamese3DMM:
     return Siamese3DMM(arrays)
 
 
+def overfit(task: SiameseTask | PretrainTask, batch: dict[str, torch.Tensor], steps: int, lr: float) -> list[float]:
+    """Losses of plain steps on one batch."""
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=lr)
+    losses = []
+    for _ in range(steps):
+        loss = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
 def test_views_are_taken_by_yaw() -> None:
     assert nearest_views(torch.tensor([[-50.0, -20, 3, 30, 44], [40, 2, -44, 80, 80]])).tolist() == [
         [2, 0, 4],
@@ -97,15 +110,8 @@ def test_runs_learn_and_lose_nothing_at_the_truth(run: str, data: TrainingSet, f
     torch.manual_seed(0)
     model = siamese.build(run, face3dmm, "resnet_tiny")
     task = SiameseTask(model, data, data, batch_size=12, seed=0, val_subjects=6)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     batch = task.batch(0)
-    losses = []
-    for _ in range(40):
-        loss = task.loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = overfit(task, batch, steps=40, lr=5e-4)
     assert losses[-1] < 0.6 * losses[0]
     figures = task.validate(model.eval())
     assert np.isfinite(figures["val_mm"]) and ("val_mm_left" in figures) == (run == "sv")
@@ -122,14 +128,7 @@ def test_pretraining_learns_parameters_and_landmarks(data: TrainingSet, face_mod
     rms = residual[:, face_model.face_index].square().sum(-1).mean(-1).sqrt()
     parameters = task.target(data.vertices())
     assert torch.all((parameters.norm(dim=-1) / rms - 1).abs() < 0.02)  # in mm, and hardly anything is left out
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    losses = []
-    for _ in range(15):
-        loss = task.loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    losses = overfit(task, batch, steps=15, lr=2e-3)
     assert losses[-1] < 0.5 * losses[0]
     assert set(task.validate(model.eval())) == {"val_landmark_px", "val_alpha_unexplained"}
 
