@@ -18,6 +18,10 @@ SPAN_MM = 165.0
 DEPTH_MM = 18.0
 """How far behind the mean inner landmark the crop's centre lies."""
 
+TARGET_YAW = (0.0, -45.0, 45.0)
+"""Degrees of yaw that the multi-view networks want, in the order of views used everywhere: front, left, right
+(Siamese, section 4.3). "Left" is a face turned towards the image's left."""
+
 CONTOUR = slice(0, 17)
 """The 17 jaw points of the 68. Detectors slide them along the silhouette with the view, so the crop ignores them."""
 
@@ -156,6 +160,33 @@ def crop_camera(K: Tensor, R: Tensor, t: Tensor, A: Tensor) -> tuple[Tensor, Ten
     return k, turned, (turn @ t[..., None])[..., 0]
 
 
+def crop_weak_camera(scale: Tensor, R: Tensor, t2d: Tensor, A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Exact weak-perspective camera of a crop: projecting with it equals applying A to the full image's projection.
+
+    The map's zoom multiplies the scale, its turn about the optical axis moves into R.
+
+    Args:
+        scale: (B,) px/mm; R: (B, 3, 3); t2d: (B, 2) px, as in `WeakPerspectiveCamera`.
+        A: (B, 2, 3) similarity image px -> crop px, without mirroring.
+
+    Returns:
+        scale', R', t2d' of the same shapes.
+
+    Raises:
+        ValueError: A is no similarity, or mirrors.
+    """
+    L = A[:, :, :2].to(R)
+    zoom = L[:, :, 0].norm(dim=-1)
+    similar = torch.stack([torch.stack([L[:, 0, 0], -L[:, 1, 0]], -1), torch.stack([L[:, 1, 0], L[:, 0, 0]], -1)], 1)
+    if not torch.allclose(L, similar, rtol=0, atol=1e-4 * float(zoom.max())):
+        raise ValueError("A must be a similarity that does not mirror (a scaled rotation and a shift)")
+    turn = torch.zeros_like(R)
+    turn[:, :2, :2], turn[:, 2, 2] = L / zoom[:, None, None], 1
+    flip = torch.tensor([1.0, -1.0, -1.0]).to(R)
+    turned = flip[:, None] * (turn @ (flip[:, None] * R))
+    return zoom * scale, turned, (L @ t2d[..., None])[..., 0] + A[:, :, 2].to(R)
+
+
 def crop_image(image: Tensor, A: Tensor, size: int) -> Tensor:
     """Resample images (B, C, H, W) float to crops (B, C, size, size), antialiased.
 
@@ -203,6 +234,12 @@ def mirror_camera(K: Tensor, R: Tensor, t: Tensor, width: float) -> tuple[Tensor
     k[..., 0, 2] = width - K[..., 0, 2]
     k[..., 0, 1] = -K[..., 0, 1]
     return k, mirror[:, None] * R * mirror, t * mirror.to(t)
+
+
+def mirror_weak_camera(scale: Tensor, R: Tensor, t2d: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`mirror_camera` for weak perspective: scale (...,), R (..., 3, 3), t2d (..., 2) px of an image of `width` px."""
+    mirror = torch.tensor([-1.0, 1.0, 1.0]).to(R)
+    return scale, mirror[:, None] * R * mirror, torch.stack([width - t2d[..., 0], t2d[..., 1]], -1)
 
 
 def mirror_landmarks(landmarks: Tensor, width: float) -> Tensor:
