@@ -17,7 +17,7 @@ from lib.core.files import atomic_write_json
 from lib.core.params import from_dict, load_params
 from lib.data.training_set import TrainingSet
 from lib.engine.loop import LoopConfig, train
-from lib.engine.tasks import PretrainNetwork, PretrainTask
+from lib.engine.tasks.pretrain import PretrainNetwork, PretrainTask
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.morphable.model import FaceModel
 

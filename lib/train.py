@@ -20,7 +20,7 @@ from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import from_dict, load_params, section
 from lib.data.training_set import TrainingSet
 from lib.engine.loop import LoopConfig, train
-from lib.engine.tasks import SiameseTask
+from lib.engine.tasks.siamese import SiameseTask
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM
 from lib.pretrain import encoder_path, load_pretrained

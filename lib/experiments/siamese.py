@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lib.core.progress import progress
+from lib.data.crops import TARGET_YAW
 from lib.data.threedfaw import ThreeDFAW, data_root
-from lib.engine.tasks import TARGET_YAW
 from lib.evaluate import Predictions, SubjectViews, load_views
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
