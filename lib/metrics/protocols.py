@@ -45,12 +45,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Protocol:
-    """An error measure: what it is called in a table, where it comes from, and its steps in order."""
+    """An error measure: what it is called in a table, where it comes from, and its steps in order.
+
+    scale_from: the protocol whose scales, averaged over all of a method's predictions, the predictions must be given
+    first (`lib.evaluate` does it); such a protocol makes no sense of a single prediction and is only run when named.
+    """
 
     title: str
     source: str
     steps: tuple[Step, ...]
     needs_truth: bool = False
+    scale_from: str | None = None
     unit: str = "mm"
 
     def __post_init__(self) -> None:
@@ -67,6 +72,18 @@ _TO_SCAN = (
     Step("align.landmarks", scale=True),
     Step("align.icp_rigid", max_distance=10.0, iterations=50),
 )
+
+
+def _micc(scale: bool) -> tuple[Step, ...]:
+    return (
+        Step("crop.scan_ball", radius=95.0),
+        Step("crop.referenced"),
+        Step("align.landmarks", scale=scale),
+        Step("align.icp_surface", max_distance=10.0, iterations=20, points=1200, scale=scale),
+        Step("correspond.scan_to_surface"),
+        Step("measure.mean_plane_distance"),
+    )
+
 
 PROTOCOLS: dict[str, Protocol] = {
     "true_p2p": Protocol(
@@ -119,6 +136,20 @@ PROTOCOLS: dict[str, Protocol] = {
         "cropped face to the nearest point of the scan's triangles after landmark similarity and rigid ICP",
         (*_TO_SCAN, Step("correspond.nearest_surface"), Step("measure.mean_distance")),
     ),
+    # Published MICC evaluations differ in whether each mesh gets its own scale; both are here, and tables name theirs.
+    "micc_p2plane": Protocol(
+        "point to plane, 95 mm",
+        "MICC as Genova et al. and MVF-Net have it: the scan within 95 mm of its nose tip, landmark similarity, ICP with a "
+        "scale for each mesh, then from every scan vertex to the prediction, along the scan's normal",
+        _micc(scale=True),
+    ),
+    "micc_p2plane_global": Protocol(
+        "point to plane, 95 mm, one scale",
+        "the same with one scale for all meshes of a method (the geometric mean of the scales that the meshes asked for), so "
+        "that differences in size between people count",
+        _micc(scale=False),
+        scale_from="micc_p2plane",
+    ),
 }
 
 
@@ -126,11 +157,13 @@ PROTOCOLS: dict[str, Protocol] = {
 class Outcome:
     """What a protocol says of one prediction.
 
-    value: the error in mm; errors: (N,) per prediction vertex, NaN where it was cropped away or has no partner.
+    value: the error in mm; errors: (N,) per prediction vertex, NaN where it was cropped away or has no partner (all of
+    them where the scan's points are measured); scale: by how much the alignment enlarged the prediction.
     """
 
     value: float
     errors: NDArray[np.float64]
+    scale: float
 
 
 def evaluate_detailed(
@@ -147,7 +180,7 @@ def evaluate_detailed(
 
     Protocols with a common beginning share the work up to where they part.
     """
-    possible = [name for name in known if truth is not None or not known[name].needs_truth]
+    possible = [name for name, p in known.items() if (truth is not None or not p.needs_truth) and p.scale_from is None]
     names = possible if protocols is None else list(protocols)
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -167,7 +200,7 @@ def evaluate_detailed(
         match = state.matches[0]
         if match.ids is not None:
             errors[match.ids] = np.where(match.valid, state.distances[0], np.nan)
-        result[name] = Outcome(state.value, errors)
+        result[name] = Outcome(state.value, errors, state.transform.scale)
     return result
 
 

@@ -107,6 +107,7 @@ class SubjectScan:
         v, f = check_mesh(vertices, faces, name)
         marks = check_landmarks(landmarks, len(v), name)
         self.name = name
+        self._cropped: dict[float, SubjectScan] = {}
         self.vertices, self.faces, self.landmarks, _ = drop_unreferenced(v, f, marks, name)
         extent = float(np.ptp(self.vertices, axis=0).max())
         if extent < 10:
@@ -133,6 +134,21 @@ class SubjectScan:
         _RECENT.append((scan, cls.from_mesh(scan)))
         del _RECENT[:-4]
         return _RECENT[-1][1]
+
+    def cropped(self, radius: float) -> "SubjectScan":
+        """The part within ``radius`` mm of the nose tip, made once and kept; landmarks further away become unknown.
+
+        Raises:
+            InputError: fewer than three landmarks remain, or no triangle.
+        """
+        if radius not in self._cropped:
+            near = np.linalg.norm(self.vertices - self.vertices[self.landmarks[NOSE_TIP]], axis=1) <= radius
+            faces = self.faces[near[self.faces].all(axis=1)]
+            used = np.zeros(len(self.vertices), dtype=bool)
+            used[faces] = True
+            marks = np.where((self.landmarks >= 0) & used[self.landmarks], self.landmarks, -1)
+            self._cropped[radius] = SubjectScan(self.vertices, faces, marks, f"{self.name} within {radius:g} mm")
+        return self._cropped[radius]
 
     @cached_property
     def query(self) -> MeshQuery:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.core.errors import InputError
-from lib.metrics.icp import rigid_icp, scaled_icp
+from lib.metrics.icp import rigid_icp, scaled_icp, surface_icp
 from lib.metrics.scan import NOSE_TIP, SubjectScan, check_landmarks, check_mesh, drop_unreferenced
 from lib.metrics.similarity import IDENTITY, Similarity, procrustes
 from lib.metrics.surface import MeshQuery
@@ -133,6 +133,12 @@ def nose_ball(state: State, radius: float) -> State:
     return cropped
 
 
+@register("crop.scan_ball")
+def scan_ball(state: State, radius: float) -> State:
+    """Keep the *scan* within ``radius`` mm of its nose tip; the prediction stays whole."""
+    return replace(state, scan=state.scan.cropped(radius))
+
+
 def _moved(state: State, move: Similarity) -> State:
     return replace(
         state,
@@ -176,6 +182,19 @@ def icp_scaled(state: State, iterations: int) -> State:
 def icp_rigid(state: State, max_distance: float, iterations: int, backend: str = "auto") -> State:
     """Rigid ICP onto the scan (small_gicp's generalised ICP)."""
     return _moved(state, rigid_icp(state.points, state.scan, max_distance, iterations, backend))
+
+
+@register("align.icp_surface")
+def icp_surface(state: State, max_distance: float, iterations: int, points: int, scale: bool = True) -> State:
+    """Point-to-plane ICP from about ``points`` of the scan's vertices (every n-th) to the prediction's surface."""
+    scan = state.scan
+    chosen = slice(None, None, max(1, len(scan.vertices) // points))
+    surface = MeshQuery(state.points, state.faces)
+    try:
+        move = surface_icp(surface, scan.vertices[chosen], scan.normals[chosen], max_distance, iterations, scale)
+    except InputError as error:
+        raise InputError(scan.name, str(error)) from error
+    return _moved(state, move)
 
 
 @register("correspond.known")
@@ -224,6 +243,14 @@ def both_ways(state: State, every: int) -> State:
     return replace(state, matches=(there, back))
 
 
+@register("correspond.scan_to_surface")
+def scan_to_surface(state: State) -> State:
+    """Each vertex of the scan, and its normal, with the closest point of the prediction's triangles."""
+    scan = state.scan
+    foot = MeshQuery(state.points, state.faces).closest_on_incident(scan.vertices)
+    return replace(state, matches=(Match(scan.vertices, foot, scan.normals, np.ones(len(foot), dtype=bool), None),))
+
+
 def _point_distances(match: Match) -> Array:
     return np.linalg.norm(match.source - match.target, axis=1)
 
@@ -240,7 +267,7 @@ def mean_distance(state: State) -> State:
 
 @register("measure.mean_plane_distance")
 def mean_plane_distance(state: State) -> State:
-    """Mean over the vertices of the distance to the partner's tangent plane."""
+    """Mean over the vertices of the distance between the partners along the scan's normal: to its tangent plane."""
     match = state.matches[0]
     if match.normals is None:
         raise ValueError("measure.mean_plane_distance needs a correspondence that gives normals")

@@ -9,10 +9,11 @@ from lib.metrics.protocols import PROTOCOLS, STAGES, Protocol, Step, evaluate_de
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 from lib.metrics.similarity import Similarity, procrustes
 from lib.metrics.steps import STEPS
+from lib.metrics.surface import vertex_normals
 from tests.metrics.shapes import landmark_points, plane, relief, rotation, snap
 from tests.metrics.test_surface import brute
 
-SCAN_PROTOCOLS = ("armse", "p2point", "p2plane", "p2mesh")
+SCAN_PROTOCOLS = ("armse", "p2point", "p2plane", "p2mesh", "micc_p2plane")
 
 
 class Case:
@@ -148,6 +149,78 @@ def test_unused_vertices_change_nothing_in_armse() -> None:
     one = evaluate_subject(case.vertices, case.faces, case.marks, case.scan, protocols=["armse"])
     other = evaluate_subject(stray, case.faces, case.marks, case.scan, protocols=["armse"])
     assert one == other
+
+
+MICC = ["micc_p2plane", "micc_p2plane_global"]
+
+
+def test_micc_measures_a_ripple_along_the_normal_by_its_mean() -> None:
+    """No similarity absorbs a short ripple of amplitude a; the mean of |a sin sin| is a (2 / pi)^2."""
+    case = Case()
+    x, y = case.truth[:, 0], case.truth[:, 1]
+    normals = vertex_normals(case.truth, case.faces)
+    ripple = 0.5 * np.sin(2 * np.pi * x / 30 + 0.4) * np.sin(2 * np.pi * y / 30 + 1.1)
+    inner = SubjectScan(*_within(case.scan, 60))  # the prediction ends at 70 mm: a scan vertex beyond finds its rim
+    errors = evaluate_subject(case.truth + ripple[:, None] * normals, case.faces, case.marks, inner, protocols=MICC)
+    for value in errors.values():
+        assert value == pytest.approx(0.5 * (2 / np.pi) ** 2, rel=0.05)
+
+
+def _within(scan: SubjectScan, half: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    near = (np.abs(scan.vertices[:, :2]) < half).all(axis=1)
+    return scan.vertices, scan.faces[near[scan.faces].all(axis=1)], scan.landmarks
+
+
+def test_micc_exact_prediction_scores_the_sampling_only() -> None:
+    case = Case()
+    wide, faces = relief(121, 240)
+    marks = snap(wide, case.truth[case.marks])
+    errors = evaluate_subject(wide, faces, marks, case.scan, protocols=MICC)
+    assert max(errors.values()) < 0.03
+
+
+def test_micc_scale_for_each_mesh_or_none() -> None:
+    case = Case()
+    wide, faces = relief(121, 240)
+    marks = snap(wide, case.truth[case.marks])
+    detail = evaluate_detailed(1.06 * wide, faces, marks, case.scan, protocols=MICC)
+    assert detail["micc_p2plane"].value < 0.03
+    assert detail["micc_p2plane"].scale == pytest.approx(1 / 1.06, rel=1e-3)
+    assert detail["micc_p2plane_global"].value > 0.3 and detail["micc_p2plane_global"].scale == 1.0
+    assert np.isnan(detail["micc_p2plane"].errors).all()  # the scan's points are measured, not the prediction's
+    assert "micc_p2plane_global" not in case.errors()  # only when named
+
+
+def test_micc_looks_within_95_mm_of_the_scans_nose_only() -> None:
+    case = Case(wobble=1.0)
+    wide, faces = relief(121, 240)
+    wide = wide + np.sin(wide[:, [1, 2, 0]] / 17)
+    marks = snap(relief(121, 240)[0], case.truth[case.marks])
+    far = np.linalg.norm(wide - wide[marks[13]], axis=1) > 102
+    assert far.any()
+    other = wide - far[:, None] * [0, 0, 25.0]
+    one, two = (evaluate_subject(v, faces, marks, case.scan, protocols=MICC) for v in (wide, other))
+    assert one == pytest.approx(two, rel=1e-9)
+    scan = case.scan
+    beyond = np.linalg.norm(scan.vertices - scan.vertices[scan.landmarks[13]], axis=1) > 97
+    assert beyond.any()
+    moved = SubjectScan(scan.vertices - beyond[:, None] * [0, 0, 25.0], scan.faces, scan.landmarks)
+    assert evaluate_subject(wide, faces, marks, moved, protocols=MICC) == pytest.approx(one, rel=1e-9)
+    assert scan.cropped(95.0) is scan.cropped(95.0)
+
+
+def test_micc_hair_on_the_scan_counts_but_does_not_pull() -> None:
+    case = Case()
+    wide, faces = relief(121, 240)
+    marks = snap(wide, case.truth[case.marks])
+    hair = case.scan.vertices[:, 1] > 62
+    hairy = SubjectScan(case.scan.vertices + hair[:, None] * [0, 0, 30.0], case.scan.faces, case.scan.landmarks)
+    share = np.isin(hairy.cropped(95.0).vertices[:, 2], hairy.vertices[hair, 2]).mean()
+    error = evaluate_subject(wide, faces, marks, hairy, protocols=["micc_p2plane"])["micc_p2plane"]
+    assert 0.02 < share < 0.3
+    assert 5 * share < error < 30 * share + 0.05
+    detail = evaluate_detailed(wide, faces, marks, hairy, protocols=["micc_p2plane"])["micc_p2plane"]
+    assert detail.scale == pytest.approx(1, abs=0.005)
 
 
 def test_holes_in_the_scan_do_not_count() -> None:
