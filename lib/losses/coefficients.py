@@ -1,0 +1,23 @@
+"""Losses on 3DMM coefficients of MVF-Net (Wu et al. 2019, equation 6). Coefficients are in standard deviations."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["coefficient_loss", "regularisation"]
+
+
+def coefficient_loss(alpha_hat: Tensor, beta_hat: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """L_3DMM: L2 loss between predicted and labelled identity (B, K) and expression (B, E), a scalar.
+
+    Mean of the squared differences over all K + E coefficients and the batch.
+    """
+    if alpha_hat.shape != alpha.shape or beta_hat.shape != beta.shape:
+        raise ValueError(
+            f"coefficients {tuple(alpha_hat.shape)}, {tuple(beta_hat.shape)} against labels {tuple(alpha.shape)}, {tuple(beta.shape)}"
+        )
+    return (torch.cat([alpha_hat, beta_hat], 1) - torch.cat([alpha, beta], 1)).square().mean()
+
+
+def regularisation(alpha: Tensor, beta: Tensor) -> Tensor:
+    """L_reg: mean square of all coefficients (B, K) and (B, E), MoFA's statistical prior (Tewari et al. 2017, equation 5)."""
+    return torch.cat([alpha, beta], 1).square().mean()
