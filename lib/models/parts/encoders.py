@@ -1,8 +1,10 @@
 """Image encoders: (B, 3, H, W) in [0, 1] to (B, D) features.
 
-`vgg16` is what the papers use; `resnet_tiny` is what two CPU cores can train in minutes. Both drop their classifier.
+`vgg16` is what the papers name, `vggface7` what MVF-Net's authors released; `resnet_tiny` is what two CPU cores can train
+in minutes. All drop their classifier.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -17,12 +19,21 @@ class Encoder(nn.Module):
 
     pool = "flatten" keeps the grid of features (the usual VGG-16 without its classifier);
     pool = "average" averages over the grid (Siamese, section 4.3, MV Shape-Concat). norm: batch normalisation at the end.
+    standardise: subtract ImageNet's mean and divide by its deviation first.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, channels: int, grid: int, pool: str = "flatten", norm: bool = False):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        channels: int,
+        grid: int,
+        pool: str = "flatten",
+        norm: bool = False,
+        standardise: bool = True,
+    ):
         super().__init__()
         if pool not in ("flatten", "average"):
             raise ValueError(f"pool must be 'flatten' or 'average', got {pool!r}")
@@ -31,8 +42,9 @@ class Encoder(nn.Module):
         self.out_features = channels * (1 if pool == "average" else grid * grid)
         # features of unit variance: without them heads of a short training run hardly learn the shape
         self.norm = nn.BatchNorm1d(self.out_features) if norm else nn.Identity()
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        mean, std = (_MEAN, _STD) if standardise else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images - self.mean) / self.std
@@ -77,7 +89,25 @@ def vgg16(pool: str = "flatten") -> Encoder:
     return Encoder(torchvision_vgg16(weights=None).features, 512, grid=7, pool=pool)
 
 
-BACKBONES: dict[str, Callable[..., Encoder]] = {"resnet_tiny": resnet_tiny, "vgg16": vgg16}
+def vggface7(pool: str = "flatten") -> Encoder:
+    """Seven convolutions with batch normalisation, then one average over the grid: 512 features from any image size.
+
+    The trunk of MVF-Net's released network, whose paper calls it "borrowed from VGG-Face" (3.3); the names of the layers
+    are theirs, so that the released weights fit. Images go in as they are, in [0, 1].
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    c_in = 3
+    for i, width in enumerate((64, 128, 256, 256, 512, 512, 512), start=1):
+        layers[f"conv{i}"] = nn.Conv2d(c_in, width, 3, 1, 1)
+        layers[f"bn{i}"] = nn.BatchNorm2d(width)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        if i in (1, 2, 4, 5, 7):
+            layers[f"pool{i}"] = nn.MaxPool2d(2, 2, ceil_mode=True)
+        c_in = width
+    return Encoder(nn.Sequential(layers), c_in, grid=1, pool=pool, standardise=False)
+
+
+BACKBONES: dict[str, Callable[..., Encoder]] = {"resnet_tiny": resnet_tiny, "vgg16": vgg16, "vggface7": vggface7}
 
 
 def build_encoder(name: str, pool: str = "flatten") -> Encoder:
