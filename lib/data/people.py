@@ -10,7 +10,7 @@ from lib.morphable.model import FaceModel
 from lib.morphable.population import Identities, Population
 from lib.morphable.skin import SkinModel
 
-STREAMS = {"train": 11, "3dfaw": 23, "multipie": 47, "micc": 59, "studio": 61}
+STREAMS = {"train": 11, "3dfaw": 23, "multipie": 47, "micc": 59, "studio": 61, "w300lp": 37}
 """Name of a dataset -> first word of its random streams, so that no two datasets share a person."""
 
 
