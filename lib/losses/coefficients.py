@@ -12,9 +12,8 @@ def coefficient_loss(alpha_hat: Tensor, beta_hat: Tensor, alpha: Tensor, beta: T
     Mean of the squared differences over all K + E coefficients and the batch.
     """
     if alpha_hat.shape != alpha.shape or beta_hat.shape != beta.shape:
-        raise ValueError(
-            f"coefficients {tuple(alpha_hat.shape)}, {tuple(beta_hat.shape)} against labels {tuple(alpha.shape)}, {tuple(beta.shape)}"
-        )
+        found = [tuple(x.shape) for x in (alpha_hat, beta_hat, alpha, beta)]
+        raise ValueError(f"coefficients {found[:2]} against labels {found[2:]}")
     return (torch.cat([alpha_hat, beta_hat], 1) - torch.cat([alpha, beta], 1)).square().mean()
 
 

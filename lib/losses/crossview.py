@@ -14,9 +14,26 @@ from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.crossview import PAIRS, PairRenders, Sampling, render_pairs
 from lib.renderers.masks import observed_masks, rendered_masks
 
-__all__ = ["Comparison", "SelfSupervision", "SelfSupervisionWeights"]
+__all__ = ["Comparison", "SelfSupervision", "SelfSupervisionWeights", "textured_region"]
 
 Flow = Callable[[Tensor, Tensor], Tensor]
+
+
+def textured_region(face: FaceModel) -> tuple[Tensor, Tensor]:
+    """Vertices (Nc,) and triangles (Fc, 3), indexing into them, of what carries texture from view to view.
+
+    The cropped face and the visible half of the eyeballs, whose sockets are holes in it. The paper's model has no such
+    holes, and the eyes are the surest features that a face gives to optical flow.
+    """
+    eyes = face.region("eyes").nonzero().flatten()
+    depth = face.mean[eyes, 2]
+    chosen = face.region("face")
+    chosen[eyes[depth > depth.mean()]] = True
+    index = chosen.nonzero().flatten()
+    place = torch.full((face.n_vertices,), -1, dtype=torch.int64, device=index.device)
+    place[index] = torch.arange(len(index), device=index.device)
+    faces = place[face.faces]
+    return index, faces[(faces >= 0).all(1)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class SelfSupervision:
     """L_landmark, L_photo and L_align of a batch of predicted shapes and poses.
 
     Args:
-        face: the face model; the cropped face is what is rendered.
+        face: the face model; its :func:`textured_region` is what is rendered.
         flow: frozen flow estimator of :func:`lib.losses.alignment.alignment_loss`, or None without the alignment loss.
         weights: lambda_5..7.
         size: side S of the crops, px.
@@ -70,13 +87,12 @@ class SelfSupervision:
         if self.weights.align > 0 and flow is None:
             raise ValueError("the alignment loss has a weight but no flow estimator was given")
         self.flow, self.size, self.pairs, self.backend, self.sampling = flow, size, tuple(pairs), backend, sampling
-        self.index = face.face_index.clone()
         self.n_vertices = face.n_vertices
-        self.faces = face.cropped_faces()
-        place = {int(v): i for i, v in enumerate(self.index)}
+        self.index, self.faces = textured_region(face)
+        place = {v: i for i, v in enumerate(self.index.tolist())}
         missing = [i for i, v in enumerate(face.landmarks.tolist()) if v not in place]
         if missing:
-            raise ValueError(f"landmarks {missing} of the face model lie outside its cropped face")
+            raise ValueError(f"landmarks {missing} of the face model lie outside what is rendered")
         self.landmarks = torch.tensor([place[v] for v in face.landmarks.tolist()])
         self.landmark_weights = landmark_weights(contour)
         self.texture = fill_texture(size)
@@ -109,7 +125,7 @@ class SelfSupervision:
         """The terms of equation (9), unweighted, each a scalar: "landmark", "photo" and "align" as far as they weigh.
 
         Args:
-            vertices: (B, N, 3) mm, or the cropped face's (B, Nc, 3) in the order of ``index``; identity and expression.
+            vertices: (B, N, 3) mm, identity and expression; or only those of ``index``, (B, Nc, 3), which is cheaper.
             cameras: B * V weak-perspective cameras of the crops, the view running fastest.
             images: (B, V, 3, S, S) in [0, 1]. landmarks: (B, V, 68, 2) px, detected.
 
@@ -129,11 +145,13 @@ class SelfSupervision:
             terms["landmark"] = landmark_loss(projected, landmarks, self.size, self.landmark_weights)
         if compare:
             c = self._compare(renders, images, landmarks)
-            pairs = [x.flatten(0, 1) for x in (c.observed, c.rendered, c.observed_mask, c.rendered_mask)]
+            observed, rendered = c.observed.flatten(0, 1), c.rendered.flatten(0, 1)
+            m_observed, m_rendered = c.observed_mask.flatten(0, 1), c.rendered_mask.flatten(0, 1)
             if self.weights.photo > 0:
-                terms["photo"] = photometric_loss(*pairs).mean()
+                terms["photo"] = photometric_loss(observed, rendered, m_observed, m_rendered).mean()
             if self.weights.align > 0 and self.flow is not None:
-                terms["align"] = alignment_loss(self.flow, *pairs, texture=self.texture).mean()
+                aligned = alignment_loss(self.flow, observed, rendered, m_observed, m_rendered, self.texture)
+                terms["align"] = aligned.mean()
         return terms
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ if HAVE_NUMBA:
     @njit(nogil=True, cache=True)
     def _filter_numba(values, guide, share, sigma_s, ratio, iterations):  # type: ignore[no-untyped-def]
         """values (B, H, W) float32, filtered in place along the guide (G, C, H, W); image b has the guide b // share."""
-        n, h, w = values.shape
+        h, w = values.shape[1], values.shape[2]
         channels = guide.shape[1]
         right, below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
         feed_right, feed_below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
