@@ -1,10 +1,11 @@
 """Predict and measure the rows of a paper's tables, subject by subject.
 
     python -m lib.evaluate siamese --seed 0     # every row that the networks of that seed give
-    python -m lib.evaluate siamese --bounds     # mean face and oracle, which have no seed
+    python -m lib.evaluate mvfnet --bounds      # mean face and oracle, which have no seed
 
 Predictions go to data/<profile>/runs/predictions/<method>-s<seed>.npz, errors in mm to
-results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject and metric.
+results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject, condition (where the paper has several) and
+metric. What is predicted, and on which data, is in lib/experiments/<paper>_eval.py.
 """
 
 import argparse
@@ -12,130 +13,205 @@ import csv
 import importlib
 import io
 import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_text, load_npz, save_npz_atomic
+from lib.core.files import atomic_write_json, atomic_write_text, save_npz_atomic
 from lib.core.params import load_params
 from lib.core.progress import progress
-from lib.data.crops import crop_camera, crop_image, crop_transform
-from lib.data.threedfaw import Subject, ThreeDFAW, data_root
+from lib.metrics.outer import outer_faces
+from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
+from lib.metrics.scan import SubjectScan
 
-PAPERS = ("siamese",)
-Predictions = dict[str, dict[str, Any]]
-"""{method: {"ids": (S,) names, "vertices": (S, N, 3) mm in the model's frame}}"""
+PAPERS = ("siamese", "mvfnet")
+
+Arrays = dict[str, NDArray[Any]]
+"""One method's predictions, one row each: `ids` (S,) names of subjects, `conditions` (S,) where the paper has several, and
+the shapes as `Bench.shapes` reads them, plainly `vertices` (S, N, 3) mm in the model's frame.
+
+Several rows of one subject and condition are measured one by one and their errors averaged (table 2 of MVF-Net does so with
+the three views of single-view methods)."""
+
+Predictions = dict[str, Arrays]
+"""By method."""
+
+Key = tuple[str, str, str]
+"""Condition ("" for papers without), protocol, what: "value" or "scale"."""
 
 
-@dataclass
-class SubjectViews:
-    """All usable frames of a subject as crops: images (V, 3, H, W), K (V, 3, 3)."""
+@dataclass(frozen=True)
+class Case:
+    """What a subject is measured against: a scan in mm, and the registered true vertices (N, 3) where they are known."""
 
-    id: str
-    images: Tensor
-    K: Tensor
+    scan: SubjectScan
+    truth: NDArray[np.float64] | None = None
 
 
-def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int = 3) -> SubjectViews:
-    """Crop every frame of a subject around its detected landmarks.
+@dataclass(frozen=True)
+class Bench:
+    """What a paper's predictions have in common, and where their truths are.
 
-    Raises ValueError when fewer than n_min frames have landmarks.
+    Attributes:
+        faces: (F, 3) triangles of a prediction that a scanner could see.
+        landmarks51: (51,) vertex numbers of the inner iBUG points.
+        face_index: (Nc,) vertex numbers of the cropped face.
+        case: the truth of a subject by its name.
+        shapes: a method's arrays, or some rows of them, to vertices (S, N, 3) in mm.
     """
-    images, calibrations = [], []
-    for frame in subject.frames:
-        if frame.landmarks2d is None:
-            continue
-        image = read_image(frame.path)
-        points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
-        transform = crop_transform(points, size, mean_landmarks)
-        images.append(crop_image(image[None], transform, size)[0])
-        guess = default_calibration(image.shape[-1], image.shape[-2])
-        K = guess if frame.K is None else torch.as_tensor(frame.K).float()
-        calibrations.append(crop_camera(K[None], torch.eye(3)[None], torch.zeros(1, 3), transform)[0][0])
-    if len(images) < n_min:
-        raise ValueError(f"subject {subject.id}: {len(images)} frames with landmarks, {n_min} are needed")
-    return SubjectViews(subject.id, torch.stack(images), torch.stack(calibrations))
+
+    faces: NDArray[np.int64]
+    landmarks51: NDArray[np.int64]
+    face_index: NDArray[np.int64]
+    case: Callable[[str], Case]
+    shapes: Callable[[Arrays], NDArray[Any]] = lambda arrays: arrays["vertices"]
+
+    @classmethod
+    def of_model(cls, mean: Any, faces: Any, landmarks: Any, face_index: Any, **options: Any) -> "Bench":
+        """From a head model's mean (N, 3), faces (F, 3), 68 landmarks and cropped face."""
+        mean, faces, landmarks, face_index = (np.asarray(a) for a in (mean, faces, landmarks, face_index))
+        return cls(outer_faces(mean, faces, landmarks[17:]), landmarks[17:], face_index, **options)
 
 
-def read_image(path: Path) -> Tensor:
-    """A picture file as (3, H, W) float in [0, 1].
-
-    Raises InputError when it cannot be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise InputError(path, f"not a readable picture ({error})") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
+def experiment(paper: str) -> Any:
+    """The module with the paper's `predict`, `bounds` and `bench` (see lib/experiments/__init__.py)."""
+    return importlib.import_module(f"lib.experiments.{paper}_eval")
 
 
-def default_calibration(width: int, height: int) -> Tensor:
-    """K (3, 3) of an uncalibrated frame: principal point in the middle, focal length of a 53-degree view."""
-    f = float(max(width, height))
-    return torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
+def take(arrays: Arrays, rows: Iterable[int]) -> Arrays:
+    """Some rows of a method's predictions."""
+    index = list(rows)
+    return {name: values[index] for name, values in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subject: the rows of every method that are of it, the protocols, and the size each method's are given first."""
+
+    subject: str
+    rows: dict[str, Arrays]
+    protocols: tuple[str, ...]
+    sizes: dict[str, float]
 
 
 def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: int, workers: int) -> None:
-    """Write the errors of each method: every protocol of params.yaml on every subject."""
-    profile = params["profile"]
-    ids = next(iter(predictions.values()))["ids"]
-    row_of = {m: {i: k for k, i in enumerate(p["ids"])} for m, p in predictions.items()}
-    jobs = [
-        (
-            params,
-            str(subject),
-            {m: p["vertices"][row_of[m][subject]] for m, p in predictions.items() if subject in row_of[m]},
-            tuple(params[paper]["protocols"]),
-        )
-        for subject in ids
-    ]
-    tables: dict[str, list[dict[str, Any]]] = {m: [] for m in predictions}
-    with ProcessPoolExecutor(workers) as pool:
-        for subject, errors in progress(pool.map(_measure_subject, jobs), f"measure s{seed}", total=len(jobs)):
-            for method, values in errors.items():
-                row = {"method": method, "seed": seed, "subject": subject}
-                tables[method] += [row | {"metric": k, "value": f"{v:.6f}"} for k, v in values.items()]
-    out = Path("results") / paper / profile / "errors"
-    for method, table in tables.items():
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["method", "seed", "subject", "metric", "value"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-        atomic_write_text(out / f"{method}-s{seed}.csv", text.getvalue())
+    """Write the errors of each method: every protocol of params.yaml on every subject.
+
+    Raises:
+        InputError: an unknown protocol, or one that needs another's scales without that other.
+    """
+    asked = tuple(params[paper]["protocols"])
+    unknown = [name for name in asked if name not in PROTOCOLS]
+    if unknown:
+        raise InputError(f"{paper}.protocols", f"some of {', '.join(PROTOCOLS)}; found {', '.join(unknown)}")
+    second = tuple(name for name in asked if PROTOCOLS[name].scale_from is not None)
+    needed = {str(PROTOCOLS[name].scale_from) for name in second}
+    if not needed <= set(asked):
+        raise InputError(f"{paper}.protocols", f"{', '.join(sorted(needed))} as well, whose scales {second} average")
+    first = tuple(name for name in asked if name not in second)
+    errors: dict[tuple[str, str], dict[Key, float]] = defaultdict(dict)
+    with ProcessPoolExecutor(workers, initializer=_open_bench, initargs=(params, paper)) as pool:
+        for protocols in [first, *((name,) for name in second)]:
+            again = protocols is not first
+            sizes = _common_sizes(errors, predictions, protocols[0]) if again else dict.fromkeys(predictions, 1.0)
+            jobs = list(_jobs(predictions, protocols, sizes))
+            label = f"measure s{seed}" + (", one scale a method" if again else "")
+            for subject, found in progress(pool.map(_measure_subject, jobs), label, total=len(jobs)):
+                for method, values in found.items():
+                    errors[method, subject].update(values)
+    _write(Path("results") / paper / params["profile"] / "errors", predictions, seed, asked, errors)
 
 
-@cache
-def _surface(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Triangles a scanner could see, the 51 landmarks and the cropped face: the same for every prediction."""
-    from lib.metrics import outer_faces
+def _jobs(predictions: Predictions, protocols: tuple[str, ...], sizes: dict[str, float]) -> Iterable[Job]:
+    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for method, arrays in predictions.items():
+        for row, subject in enumerate(arrays["ids"]):
+            rows[str(subject)][method].append(row)
+    for subject, by_method in rows.items():
+        yield Job(subject, {m: take(predictions[m], r) for m, r in by_method.items()}, protocols, sizes)
 
-    model = load_npz(path, ("mean", "faces", "landmarks", "face_index"))
-    landmarks51 = model["landmarks"][17:]
-    return outer_faces(model["mean"], model["faces"], landmarks51), landmarks51, model["face_index"]
+
+def _common_sizes(
+    errors: dict[tuple[str, str], dict[Key, float]], methods: Iterable[str], name: str
+) -> dict[str, float]:
+    """The geometric mean of the scales that the protocol `name` builds on gave each method's meshes."""
+    logs: dict[str, list[float]] = defaultdict(list)
+    for (method, _), values in errors.items():
+        logs[method] += [
+            np.log(v)
+            for (_, protocol, what), v in values.items()
+            if what == "scale" and protocol == PROTOCOLS[name].scale_from
+        ]
+    return {method: float(np.exp(np.mean(logs[method]))) for method in methods}
 
 
-def _measure_subject(job: tuple[dict[str, Any], str, dict[str, np.ndarray], tuple[str, ...]]) -> tuple[str, dict]:
-    from lib.metrics import SubjectScan, evaluate_subject
+_BENCH: list[Bench] = []
+
+
+def _open_bench(params: dict[str, Any], paper: str) -> None:
+    """In each worker: what is the same for all subjects."""
+    import torch
 
     torch.set_num_threads(1)
-    params, name, vertices, protocols = job
-    subject = ThreeDFAW(data_root(params))[name]
-    faces, landmarks51, index = _surface(str(Path("data") / params["profile"] / "siamese_3dmm.npz"))
-    scan = SubjectScan.from_mesh(subject.scan, subject.landmarks51, name)
-    truth = None if subject.truth is None else subject.truth["vertices"]
-    return name, {
-        method: evaluate_subject(v, faces, landmarks51, scan, truth, index, protocols) for method, v in vertices.items()
-    }
+    _BENCH[:] = [experiment(paper).bench(params)]
+
+
+def _measure_subject(job: Job) -> tuple[str, dict[str, dict[Key, float]]]:
+    bench = _BENCH[0]
+    case = bench.case(job.subject)
+    protocols = [name for name in job.protocols if case.truth is not None or not PROTOCOLS[name].needs_truth]
+    result: dict[str, dict[Key, float]] = {}
+    for method, arrays in job.rows.items():
+        conditions = arrays.get("conditions", np.full(len(arrays["ids"]), ""))
+        found: dict[Key, list[float]] = defaultdict(list)
+        for vertices, condition in zip(bench.shapes(arrays), conditions, strict=True):
+            outcomes = evaluate_detailed(
+                vertices * job.sizes[method],
+                bench.faces,
+                bench.landmarks51,
+                case.scan,
+                case.truth,
+                bench.face_index,
+                protocols,
+            )
+            for protocol, outcome in outcomes.items():
+                found[str(condition), protocol, "value"].append(outcome.value)
+                found[str(condition), protocol, "scale"].append(outcome.scale)
+        result[method] = {
+            key: float(np.mean(values)) if key[2] == "value" else float(np.exp(np.mean(np.log(values))))
+            for key, values in found.items()
+        }
+    return job.subject, result
+
+
+def _write(
+    folder: Path,
+    predictions: Predictions,
+    seed: int,
+    protocols: tuple[str, ...],
+    errors: dict[tuple[str, str], dict[Key, float]],
+) -> None:
+    for method, arrays in predictions.items():
+        conditional = "conditions" in arrays
+        columns = ["method", "seed", "subject", *(["condition"] if conditional else []), "metric", "value"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for subject in dict.fromkeys(map(str, arrays["ids"])):
+            values = errors[method, subject]
+            for condition in dict.fromkeys(c for c, _, _ in values):
+                row = {"method": method, "seed": seed, "subject": subject, "condition": condition}
+                for metric in protocols:
+                    if (condition, metric, "value") in values:
+                        writer.writerow(row | {"metric": metric, "value": f"{values[condition, metric, 'value']:.6f}"})
+        atomic_write_text(folder / f"{method}-s{seed}.csv", text.getvalue())
 
 
 def main() -> None:
@@ -148,13 +224,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     args = parser.parse_args()
     params = load_params(args.params)
-    experiment = importlib.import_module(f"lib.experiments.{args.paper}")
+    module = experiment(args.paper)
     seed = 0 if args.bounds else args.seed
-    predictions = experiment.bounds(params) if args.bounds else experiment.predict(params, seed)
+    predictions = module.bounds(params) if args.bounds else module.predict(params, seed)
     folder = Path("data") / params["profile"] / "runs" / "predictions"
     for method, arrays in predictions.items():
         save_npz_atomic(folder / f"{method}-s{seed}.npz", **arrays)
+    if args.bounds and hasattr(module, "left_out"):
+        place = Path("results") / args.paper / params["profile"] / "subjects.json"
+        atomic_write_json(place, {"subjects": _by_condition(predictions), "left_out": module.left_out(params)})
     measure(params, args.paper, predictions, seed, args.workers)
+
+
+def _by_condition(predictions: Predictions) -> dict[str, int]:
+    """How many subjects are measured under each condition."""
+    arrays = next(iter(predictions.values()))
+    pairs = set(zip(arrays["conditions"].tolist(), arrays["ids"].tolist(), strict=True))
+    return {str(c): sum(c == other for other, _ in pairs) for c in dict.fromkeys(arrays["conditions"].tolist())}
 
 
 if __name__ == "__main__":

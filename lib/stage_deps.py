@@ -88,7 +88,7 @@ def sources(command: str) -> list[str]:
         modules |= notebook_imports(path) if path.is_file() else set()
     paper = re.search(r"-m lib\.evaluate (\S+)", command)
     if paper:  # imported by name at run time
-        modules.add(f"lib.experiments.{paper[1]}")
+        modules.add(f"lib.experiments.{paper[1]}_eval")
     for path in closure(modules):
         core = path.parts[1] == "core" and path.name != "mesh.py"
         if not core and path.name != "__init__.py":

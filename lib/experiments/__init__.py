@@ -1,1 +1,2 @@
-"""One file a paper: the rows of its tables and how each is predicted. `lib.evaluate` measures them all alike."""
+"""Two files a paper: `<paper>.py` prepares its runs for `lib.train`, `<paper>_eval.py` predicts its rows for
+`lib.evaluate`, which measures them all alike."""

@@ -1,100 +1,58 @@
-"""The rows of the Siamese paper's table 1, the controls beside them, and the two bounds."""
+"""The runs of the Siamese paper: single view first, the others start from it (sections 3.2 and 4.3)."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from lib.core.progress import progress
-from lib.data.crops import TARGET_YAW
-from lib.data.threedfaw import ThreeDFAW, data_root
-from lib.evaluate import Predictions, SubjectViews, load_views
+from lib.core.checkpoint import file_fingerprint
+from lib.data.training_set import TrainingSet
+from lib.engine.runs import Prepared, loop_config, run_config, run_folder
+from lib.engine.tasks.siamese import SiameseTask
 from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM, procrustes
-from lib.renderers.cameras import matrix_to_euler
-from lib.train import run_folder
+from lib.models.siamese_3dmm import Siamese3DMM
+from lib.pretrain import encoder_path, load_pretrained
 
-N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
-
-
-def predicted_yaw(single: siamese.SingleView, views: SubjectViews) -> tuple[Tensor, Tensor]:
-    """alpha (V, 64) and yaw (V,) in degrees of every frame by the single-view network (section 4.3)."""
-    alpha, camera = single.regress(views.images, views.K)
-    return alpha, torch.rad2deg(matrix_to_euler(camera.R)[0])
+RUNS = siamese.RUNS
 
 
-def nearest_frames(yaw: Tensor, k: int) -> list[list[int]]:
-    """k triplets (front, left, right): the i-th takes the frames i-th nearest to 0, -45 and +45 degrees."""
-    ranked = [torch.argsort((yaw - target).abs(), stable=True) for target in TARGET_YAW]
-    return [[int(r[min(i, len(yaw) - 1)]) for r in ranked] for i in range(k)]
+@lru_cache(maxsize=2)
+def training_set(root: Path, split: str) -> TrainingSet:
+    """One split, read once for all runs of a call."""
+    return TrainingSet(root, split)
 
 
-@torch.inference_mode()
-def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tensor]:
-    """alpha (64,) of every method for one subject.
-
-    Averages are taken over shape parameters, which for a linear model is the same as over shapes.
-    """
-    alpha, yaw = predicted_yaw(nets["sv"], views)
-    triplets = nearest_frames(yaw, N_MEAN)
-    front, left, right = triplets[0]
-
-    def multi(run: str, triplet: list[int]) -> Tensor:
-        return nets[run](views.images[triplet][None], views.K[triplet][None]).alpha[0].float()
-
-    return {
-        "sv_frontal": alpha[front],
-        "sv_mean": alpha.mean(0),
-        "mv_add": multi("mv_add", triplets[0]),
-        "mv_concat": multi("mv_concat", triplets[0]),
-        "mv_shape_concat": multi("mv_shape_concat", triplets[0]),
-        "mv_shape_concat_mean": torch.stack([multi("mv_shape_concat", t) for t in triplets]).mean(0),
-        # controls: what part of the gain is a profile, what part mere averaging, what part the number of inputs
-        "sv_side": alpha[left],
-        "sv_avg3": alpha[[front, left, right]].mean(0),
-        "mv_front3": multi("mv_concat", [front, front, front]),
+def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
+    """The run's task, its network holding the weights it starts from."""
+    profile, cfg = params["profile"], params["siamese"]
+    start = run_config(params, "siamese", run).start
+    loop = loop_config(params, "siamese", run, seed)
+    face_path = Path("data") / profile / "siamese_3dmm.npz"
+    face = Siamese3DMM.load(face_path)
+    torch.manual_seed(seed)
+    model = siamese.build(run, face, cfg["backbone"], cfg["mirror_view"])
+    if start == "pretrained":
+        parent = encoder_path(profile, cfg["backbone"])
+        load_pretrained(parent, model.single.encoder if isinstance(model, siamese.MultiView) else model.encoder)
+    else:
+        folder = run_folder(profile, start, seed)
+        parent = folder / "model.safetensors"
+        siamese.start_from(model, siamese.load_method(folder, face))
+    root = Path("data") / profile / "train"
+    train, val = training_set(root, "train"), training_set(root, "val")
+    identity = {
+        "run": run,
+        "start": start,
+        "parent": file_fingerprint(parent),
+        "face": file_fingerprint(face_path),
+        "data": train.signature,
     }
-
-
-def predict(params: dict[str, Any], seed: int) -> Predictions:
-    """Predictions of all networks of a seed."""
-    profile = params["profile"]
-    face = Siamese3DMM.load(Path("data") / profile / "siamese_3dmm.npz")
-    nets = {run: siamese.load_method(run_folder(profile, run, seed), face) for run in siamese.RUNS}
-    mean_landmarks = face.mean[face.landmarks]
-    size = params["data"]["train"]["image_size"]
-    ids: list[str] = []
-    alphas: dict[str, list[Tensor]] = {}
-    data = ThreeDFAW(data_root(params))
-    for subject in progress(data, f"predict s{seed}", total=len(data)):
-        views = load_views(subject, mean_landmarks, size)
-        for method, alpha in predict_subject(nets, views).items():
-            alphas.setdefault(method, []).append(alpha)
-        ids.append(subject.id)
-    return {m: {"ids": np.array(ids), "vertices": face.vertices(torch.stack(a)).numpy()} for m, a in alphas.items()}
-
-
-def bounds(params: dict[str, Any]) -> Predictions:
-    """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
-    face = Siamese3DMM.load(Path("data") / params["profile"] / "siamese_3dmm.npz")
-    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params))]
-    ids = np.array([i for i, _ in truths])
-    result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
-    known = [(i, t) for i, t in truths if t is not None]
-    if known:  # a real scan has no known correspondence, so no oracle
-        truth = torch.from_numpy(np.stack([t for _, t in known])).float()
-        result["oracle"] = {"ids": np.array([i for i, _ in known]), "vertices": oracle(face, truth).numpy()}
-    return result
-
-
-def oracle(face: Siamese3DMM, truth: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest faces of the model to (S, N, 3) truths: alternate similarity alignment and projection."""
-    index = face.face_index.numpy()
-    fit = face.mean.expand_as(truth)
-    for _ in range(rounds):
-        pairs = zip(truth.numpy(), fit.numpy(), strict=True)
-        aligned = np.stack([procrustes(t[None], f, index)[0] for t, f in pairs])
-        fit = face.vertices(face.project(torch.from_numpy(aligned).float()))
-    return fit
+    meta = {
+        "run": run,
+        "seed": seed,
+        "backbone": cfg["backbone"],
+        "mirror_view": cfg["mirror_view"],
+        "image_size": params["data"]["train"]["image_size"],
+    }
+    return Prepared(SiameseTask(model, train, val, loop.batch_size, seed), loop, identity, meta)

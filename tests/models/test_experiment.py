@@ -3,8 +3,13 @@
 import numpy as np
 import torch
 
-from lib.evaluate import SubjectViews, default_calibration
-from lib.experiments.siamese import nearest_frames, oracle, predict_subject
+from lib.experiments.siamese_eval import (
+    SubjectViews,
+    default_calibration,
+    nearest_frames,
+    oracle,
+    predict_subject,
+)
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
 
