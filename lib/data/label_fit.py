@@ -79,18 +79,20 @@ def fit_labels(
     n_id: int | None = None,
     n_exp: int | None = None,
     options: LabelFitOptions | None = None,
+    held: tuple[Tensor, Tensor] | None = None,
 ) -> LabelFit:
     """Fit the face model to the landmarks of each image on its own.
 
     Args:
         face: the model. n_id, n_exp: use only the first components; default all.
         landmarks: (B, 68, 2) px, v down, iBUG order; any device, any B.
+        held: alpha (B, n_id) and beta (B, n_exp) that are kept: only the cameras are fitted.
 
     Returns:
         LabelFit in the dtype of `landmarks`. Deterministic; images do not influence each other.
 
     Raises:
-        ValueError: wrong shape, non-finite or coinciding landmarks.
+        ValueError: wrong shape, non-finite or coinciding landmarks, or more components than the model has.
     """
     options = options or LabelFitOptions()
     n_id, n_exp = (face.n_id if n_id is None else n_id), (face.n_exp if n_exp is None else n_exp)
@@ -101,7 +103,8 @@ def fit_labels(
     parts = []
     for start in range(0, len(landmarks), _CHUNK):
         part = slice(start, start + _CHUNK)
-        parts.append(fitter(landmarks[part].double(), scale[part], rotation[part], t2d[part]))
+        shape = None if held is None else torch.cat(held, 1)[part].double()
+        parts.append(fitter(landmarks[part].double(), scale[part], rotation[part], t2d[part], shape))
     if not parts:
         empty = landmarks.new_zeros
         return LabelFit(empty(0, n_id), empty(0, n_exp), empty(0), empty(0, 3, 3), empty(0, 2), empty(0))
@@ -126,12 +129,18 @@ class _Fitter:
         prior[:n_id], prior[n_id:-6] = options.identity_weight, options.expression_weight
         self.prior = prior
 
-    def __call__(self, target: Tensor, scale: Tensor, rotation: Tensor, t2d: Tensor) -> tuple[Tensor, ...]:
-        """(B, 68, 2) px and starting cameras -> alpha, beta, scale, R, t2d, residual_mm."""
-        coefficients = target.new_zeros(len(target), self.basis.shape[2])
+    def __call__(
+        self, target: Tensor, scale: Tensor, rotation: Tensor, t2d: Tensor, held: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """(B, 68, 2) px, starting cameras and perhaps the shape -> alpha, beta, scale, R, t2d, residual_mm."""
+        coefficients = target.new_zeros(len(target), self.basis.shape[2]) if held is None else held
         for step in range(self.options.steps):
             # from the second step on, outline and weights follow the fitted shape
-            coefficients, scale, rotation, t2d = self._step(target, coefficients, scale, rotation, t2d, step > 0)
+            first = step == 0 and held is None
+            free = held is None
+            coefficients, scale, rotation, t2d = self._step(
+                target, coefficients, scale, rotation, t2d, contour=not first, free=free
+            )
         points = self._points(coefficients)[:, 17:68]
         pixels = scale[:, None, None] * _flat(points @ rotation.transpose(1, 2)) + t2d[:, None]
         error = (pixels - target[:, 17:]).square().sum(-1).mean(-1).sqrt() / scale
@@ -142,9 +151,17 @@ class _Fitter:
         return self.mean + (coefficients @ self.basis.flatten(0, 1).T).unflatten(1, (-1, 3))
 
     def _step(
-        self, target: Tensor, coefficients: Tensor, scale: Tensor, rotation: Tensor, t2d: Tensor, contour: bool
+        self,
+        target: Tensor,
+        coefficients: Tensor,
+        scale: Tensor,
+        rotation: Tensor,
+        t2d: Tensor,
+        contour: bool,
+        free: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        b, c = coefficients.shape
+        """One Gauss-Newton step; `free`: in shape and camera, else in the camera alone."""
+        b, c = len(coefficients), coefficients.shape[1] if free else 0
         turned = self._points(coefficients) @ rotation.transpose(1, 2)  # view frame, mm
         index = torch.arange(68, device=target.device).repeat(b, 1)
         if self.options.contour == "slide":
@@ -155,7 +172,8 @@ class _Fitter:
         rows = rotation[:, :2] * rotation.new_tensor([[1.0], [-1.0]])  # (B, 2, 3) mm of the head -> mm of the image
         # columns: coefficients, a small rotation on the left of R, log scale, shift in mm
         jacobian = target.new_zeros(b, 68, 2, c + 6)
-        jacobian[..., :c] = self._turned_basis(rows, index)
+        if free:
+            jacobian[..., :c] = self._turned_basis(rows, index)
         x, y, z = view.unbind(-1)
         zero = torch.zeros_like(x)
         jacobian[:, :, 0, c : c + 3] = torch.stack([zero, z, -y], -1)
@@ -165,13 +183,14 @@ class _Fitter:
         whiten = self._whiten(rotation, flat[:, CONTOUR], contour)
         residual = (whiten @ residual[..., None]).flatten(1)
         jacobian = (whiten @ jacobian).flatten(1, 2)
-        hessian = jacobian.transpose(1, 2) @ jacobian + torch.diag(self.prior)
+        prior = self.prior if free else self.prior[-6:]
+        hessian = jacobian.transpose(1, 2) @ jacobian + torch.diag(prior)
         gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
-        gradient[:, :c] += self.prior[:c] * coefficients
+        gradient[:, :c] += prior[:c] * coefficients[:, :c]
         delta = -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
         grown = scale * delta[:, c + 3].clamp(-0.5, 0.5).exp()
         return (
-            coefficients + delta[:, :c],
+            coefficients + delta[:, :c] if free else coefficients,
             grown,
             torch.linalg.matrix_exp(_cross(delta[:, c : c + 3].clamp(-0.5, 0.5))) @ rotation,
             t2d + scale[:, None] * delta[:, c + 4 :],

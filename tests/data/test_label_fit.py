@@ -129,6 +129,14 @@ def test_it_beats_the_rigid_mean_face(face_model):
     assert torch.allclose(rms, fit.residual_mm, atol=1e-3)
 
 
+def test_a_held_shape_leaves_only_the_camera(face_model):
+    alpha, beta, camera, _, points = scene(face_model, [-50.0, 0, 35])
+    fit = fit_labels(face_model, points, 12, 6, LabelFitOptions(contour="fixed"), held=(alpha, beta))
+    assert torch.equal(fit.alpha, alpha) and torch.equal(fit.beta, beta)
+    assert torch.allclose(fit.R, camera.R, atol=1e-6) and torch.allclose(fit.t2d, camera.t2d, atol=1e-4)
+    assert fit.residual_mm.max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("bad", "said"), [("shape", "68"), ("nan", "non-finite"), ("point", "coincide"), ("many", "components")]
 )
