@@ -26,7 +26,7 @@ from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.log import log
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
-from lib.data.crops import fit_weak_perspective
+from lib.data.crops import TARGET_YAW, fit_weak_perspective
 from lib.data.ljson import read_ljson
 from lib.data.mjpeg import jpeg_spans
 from lib.data.threedfaw import NOSE_TIP, _numbers, _read_json
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 CONDITIONS = ("INC", "IND")
 FLAWED = (2, 27)
 """Subjects whose scans are flawed (MVF-Net, section 4.1)."""
-TRIPLET_YAW = (0.0, -45.0, 45.0)
-"""Degrees at which front, left and right frames are looked for; positive = face towards the image's right."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def choose_triplet(
     if not np.isfinite(yaw).any():
         raise InputError(where, f"no usable triplet: none of {len(frames)} frames has landmarks")
     chosen = []
-    for side, target in zip(("front", "left", "right"), TRIPLET_YAW, strict=True):
+    for side, target in zip(("front", "left", "right"), TARGET_YAW, strict=True):
         best = int(np.nanargmin(np.abs(yaw - target)))
         if abs(yaw[best] - target) > tolerance:
             low, high = np.nanmin(yaw), np.nanmax(yaw)
