@@ -18,6 +18,7 @@ from random streams that no other twin uses. An interrupted run resumes.
 import argparse
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,11 @@ from lib.data.scene import Cameras, Studio, detector_noise, rotations, sample_ca
 from lib.data.sensor import Sensors, sample_casts, sample_sensors
 from lib.morphable.detail import refine, subdivision
 
-_CODE = frozenset(
-    "backdrop light ljson make_micc_twin people scan scene sensor cameras raster_numba rasterize shading".split()
+_CODE = {
+    *("backdrop", "light", "ljson", "make_micc_twin", "people", "scan", "scene", "sensor"),
+    *("cameras", "raster_numba", "rasterize", "shading"),
+}
+"""Modules beside lib.morphable that decide what the files hold."""
 )
 
 
@@ -248,7 +252,7 @@ def make_subject(root: Path, people: People, config: MiccTwinConfig, number: int
     write_obj(folder / "Model" / "frontal1" / "obj" / f"{stamp(number)}.obj", mesh)
     points = scan.from_head(marks) + rng.normal(0, config.scanner.annotation, marks.shape)
     write_ljson(root / "MICC_landmarks" / "frontal1" / f"{stamp(number)}.ljson", points)
-    yaw = {
+    yaw: dict[str, Any] = {
         f"yaw_{condition}": make_video(
             folder / "Video", style, people, person, config, stream("micc", config.seed, number, k)
         )

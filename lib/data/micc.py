@@ -366,7 +366,7 @@ def frames_in(folder: Path, condition: str, patterns: Sequence[str]) -> list[Mic
     """
     names = sorted(path.name for path in folder.iterdir())
     for pattern in patterns:
-        before, number, after = re.split(r"(%0?\d*d)", pattern, maxsplit=1)
+        before, _, after = re.split(r"(%0?\d*d)", pattern, maxsplit=1)
         regex = re.compile(re.escape(before) + r"(\d+)" + re.escape(after), re.IGNORECASE)
         matches = sorted((int(m[1]), m[0]) for m in map(regex.fullmatch, names) if m)
         if matches:

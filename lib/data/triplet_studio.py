@@ -20,7 +20,7 @@ from lib.data.light import Lights, vertex_colours
 from lib.data.people import People
 from lib.data.scene import Cameras, detector_noise, rotations
 from lib.data.sensor import photograph, sample_casts, sample_sensors
-from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
+from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light
 
@@ -186,12 +186,12 @@ def _cameras(
         torch_camera = WeakPerspectiveCamera(*(torch.from_numpy(x) for x in (scale, turn, centre)))
         marks = torch_camera.project(torch.from_numpy(points)).numpy()[..., :2]
         found = detector_noise(marks, scale, rng, noise_mm) if noise_mm else marks
-        A = crop_transform(torch.from_numpy(found).double(), size, mean_landmarks)
-        parts = crop_weak_camera(*(torch.from_numpy(x).double() for x in (scale, turn, centre)), A)
-        weak = tuple(x.float() for x in parts)
-        screen = WeakPerspectiveCamera(*weak).project(torch.from_numpy(vertices)).numpy()
+        A = crop_transform(_double(found), size, mean_landmarks)
+        exact = crop_weak_camera(_double(scale), _double(turn), _double(centre), A)
+        cropped = WeakPerspectiveCamera(*exact).to(torch.float32)
+        screen = cropped.project(torch.from_numpy(vertices)).numpy()
         viewer = turn[:, 2]  # orthographic: everything is seen along the rotated z axis
-        camera: Cameras | _Weak = (weak[0].numpy(), weak[1].numpy(), weak[2].numpy())
+        camera: Cameras | _Weak = (cropped.scale.numpy(), cropped.R.numpy(), cropped.t2d.numpy())
     else:
         K = np.zeros((m, 3, 3), np.float32)
         K[:, 0, 0] = K[:, 1, 1] = scale * distance
@@ -199,13 +199,17 @@ def _cameras(
         t = np.stack([np.zeros(m), np.zeros(m), distance], 1).astype(np.float32)
         marks = Cameras(K, turn, t).project(points)[..., :2]
         found = detector_noise(marks, scale, rng, noise_mm) if noise_mm else marks
-        A = crop_transform(torch.from_numpy(found).double(), size, mean_landmarks)
-        full = PerspectiveCamera(*crop_camera(*(torch.from_numpy(x).double() for x in (K, turn, t)), A))
-        camera = Cameras(full.K.float().numpy(), full.R.float().numpy(), full.t.float().numpy())
+        A = crop_transform(_double(found), size, mean_landmarks)
+        k, r, t_crop = crop_camera(_double(K), _double(turn), _double(t), A)
+        camera = Cameras(k.float().numpy(), r.float().numpy(), t_crop.float().numpy())
         screen, viewer = camera.project(vertices), camera.viewer()
     linear, shift = A[:, :, :2].numpy(), A[:, None, :, 2].numpy()
     seen, found = (x @ linear.transpose(0, 2, 1) + shift for x in (marks, found))
     return screen, viewer, camera, seen, found
+
+
+def _double(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(x).double()
 
 
 def _render(
