@@ -43,7 +43,6 @@ _CODE = {
     *("cameras", "raster_numba", "rasterize", "shading"),
 }
 """Modules beside lib.morphable that decide what the files hold."""
-)
 
 
 @dataclass(frozen=True)
