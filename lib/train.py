@@ -1,104 +1,94 @@
-"""Train one run.
+"""Train runs of a paper.
 
-    python -m lib.train --run mv_concat --seed 0
+    python -m lib.train --paper siamese --runs mv_concat --seed 0
+    python -m lib.train --paper mvfnet --runs v2,v3,v4 --seed 0
 
-Runs are listed in params.yaml under siamese.runs. Writes data/<profile>/runs/<run>-s<seed>/ with model.safetensors,
-history.csv and summary.json. Interrupted runs go on where they stopped. Under torchrun every GPU takes a share.
+Runs are listed in params.yaml under <paper>.runs; those of one call share data in memory. Writes
+data/<profile>/runs/<run>-s<seed>/ with model.safetensors, history.csv and summary.json. Interrupted runs go on where they
+stopped; a run that is there already, made from the same data, settings and code, is not made again. Under torchrun every
+GPU takes a share.
 """
 
 import argparse
 import csv
+import importlib
 import io
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lib.core.checkpoint import file_fingerprint, save_weights
+from lib.core.checkpoint import file_fingerprint, fingerprint, save_weights
 from lib.core.files import atomic_write_json, atomic_write_text
-from lib.core.params import from_dict, load_params, section
-from lib.data.training_set import TrainingSet
-from lib.engine.loop import LoopConfig, train
-from lib.engine.tasks.siamese import SiameseTask
-from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM
-from lib.pretrain import encoder_path, load_pretrained
+from lib.core.params import load_params
+from lib.engine.loop import Interrupted, train
+from lib.engine.runs import Prepared, loop_config, run_folder
+from lib.stage_deps import closure
+
+__all__ = ["PAPERS", "loop_config", "run_folder", "train_run", "train_runs", "training_module"]
+
+PAPERS = ("siamese", "mvfnet")
 
 
-@dataclass
-class RunConfig:
-    """One run: the loop's settings and what it starts from (`pretrained`, or the name of another run)."""
-
-    start: str
-    loop: dict[str, Any] = field(default_factory=dict)
-
-
-def run_folder(profile: str, run: str, seed: int) -> Path:
-    return Path("data") / profile / "runs" / f"{run}-s{seed}"
+def training_module(paper: str) -> Any:
+    """lib/experiments/<paper>.py with its `RUNS` and `prepare`; imported when asked for, so that papers stay apart."""
+    if paper not in PAPERS:
+        raise ValueError(f"unknown paper {paper!r}; known: {', '.join(PAPERS)}")
+    return importlib.import_module(f"lib.experiments.{paper}")
 
 
-def loop_config(params: dict[str, Any], run: str, seed: int) -> LoopConfig:
-    """The shared loop settings of the paper, overridden by the run's own."""
-    cfg = from_dict(RunConfig, section(params, f"siamese.runs.{run}"))
-    merged = section(params, "siamese.loop") | cfg.loop | {"seed": seed}
-    return from_dict(LoopConfig, merged)
-
-
-def prepare(params: dict[str, Any], run: str, seed: int) -> tuple[siamese.Network, dict[str, Any]]:
-    """The run's network with the weights it starts from, and its identity (what it was made from)."""
-    profile, cfg = params["profile"], params["siamese"]
-    start = section(params, f"siamese.runs.{run}.start")
-    face_path = Path("data") / profile / "siamese_3dmm.npz"
-    face = Siamese3DMM.load(face_path)
-    torch.manual_seed(seed)
-    model = siamese.build(run, face, cfg["backbone"], cfg["mirror_view"])
-    if start == "pretrained":
-        parent = encoder_path(profile, cfg["backbone"])
-        load_pretrained(parent, model.single.encoder if isinstance(model, siamese.MultiView) else model.encoder)
-    else:
-        folder = run_folder(profile, start, seed)
-        parent = folder / "model.safetensors"
-        siamese.start_from(model, siamese.load_method(folder, face))
-    identity = {
-        "run": run,
-        "start": start,
-        "parent": file_fingerprint(parent),
-        "face": file_fingerprint(face_path),
-        "data": params["data"]["train"],
-    }
-    return model, identity
-
-
-def train_run(params: dict[str, Any], run: str, seed: int, out: Path | None = None, **override: Any) -> dict[str, Any]:
+def train_run(
+    params: dict[str, Any], paper: str, run: str, seed: int, out: Path | None = None, **override: Any
+) -> dict[str, Any]:
     """Train and write one run; returns its summary. `override` replaces loop settings (used by the tuning sweep)."""
-    profile, cfg = params["profile"], params["siamese"]
+    profile = params["profile"]
     out = out or run_folder(profile, run, seed)
-    loop = replace(loop_config(params, run, seed), **override)
-    model, identity = prepare(params, run, seed)
-    root = Path("data") / profile / "train"
-    task = SiameseTask(model, TrainingSet(root, "train"), TrainingSet(root, "val"), loop.batch_size, seed)
+    prepared: Prepared = training_module(paper).prepare(params, run, seed)
+    loop = replace(prepared.loop, **override)
+    task, identity = prepared.task, prepared.identity
+    mark = _mark(paper, loop, identity)
+    done = _finished(out, mark)
+    if done:
+        print(f"{out}: there already, made from the same data, settings and code", flush=True)
+        return done
     checkpoint = Path("data") / profile / "checkpoints" / f"{out.name}.safetensors"
     result = train(task, loop, checkpoint, identity, name=out.name)
     last = result["history"][-1]
-    meta = {
-        "run": run,
-        "seed": seed,
-        "backbone": cfg["backbone"],
-        "mirror_view": cfg["mirror_view"],
-        "image_size": params["data"]["train"]["image_size"],
-        "steps": loop.steps,
-        "lr": loop.lr,
-    }
-    n_parameters = sum(p.numel() for p in model.parameters())
+    meta = {**prepared.meta, "steps": loop.steps, "lr": loop.lr}
+    n_parameters = sum(p.numel() for p in task.model.parameters())
     summary = {**meta, "start": identity["start"], "n_parameters": n_parameters, "seconds": round(result["seconds"], 1)}
-    summary |= {k: round(v, 5) for k, v in last.items() if k != "step"}
+    summary |= {k: round(v, 5) for k, v in last.items() if k != "step"} | {"fingerprint": mark}
     if result["writes"]:
-        save_weights(out / "model.safetensors", model, meta)
+        save_weights(out / "model.safetensors", task.model, meta)
         atomic_write_text(out / "history.csv", _csv(result["history"]))
-        atomic_write_json(out / "summary.json", summary)
+        atomic_write_json(out / "summary.json", summary)  # last: it says that the other two are there
         checkpoint.unlink(missing_ok=True)
     return summary
+
+
+def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -> list[dict[str, Any]]:
+    """Train several runs one after the other; later ones may start from earlier ones."""
+    known = training_module(paper).RUNS
+    unknown = [run for run in runs if run not in known]
+    if unknown:
+        raise ValueError(f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(known)}")
+    return [train_run(params, paper, run, seed) for run in runs]
+
+
+def _mark(paper: str, loop: Any, identity: dict[str, Any]) -> str:
+    """What a finished run was made from: settings, start, data, and the code that its training imports."""
+    sources = {path.as_posix(): file_fingerprint(path) for path in sorted(closure({f"lib.experiments.{paper}"}))}
+    return fingerprint({"config": asdict(loop), "identity": identity, "sources": sources})
+
+
+def _finished(out: Path, mark: str) -> dict[str, Any] | None:
+    """The summary of a run that is there and has this mark."""
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = (out / "model.safetensors").is_file() and (out / "history.csv").is_file()
+    return summary if whole and summary.get("fingerprint") == mark else None
 
 
 def _csv(rows: list[dict[str, float]]) -> str:
@@ -112,11 +102,16 @@ def _csv(rows: list[dict[str, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--run", required=True, choices=siamese.RUNS)
+    parser.add_argument("--paper", required=True, choices=PAPERS)
+    parser.add_argument("--runs", required=True, help="names, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print(train_run(load_params(args.params), args.run, args.seed))
+    for summary in train_runs(load_params(args.params), args.paper, args.runs.split(","), args.seed):
+        print(summary)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Interrupted, ValueError) as error:
+        raise SystemExit(str(error)) from None

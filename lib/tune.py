@@ -1,10 +1,11 @@
-"""The learning rate of every arm, chosen on the validation split with equal care.
+"""The learning rate of every arm of a paper, chosen on the validation split with equal care.
 
-    python -m lib.tune --rates 3e-4 6e-4 1.2e-3 2.4e-3
+    python -m lib.tune                                                       # the Siamese paper
+    python -m lib.tune --paper mvfnet --runs v2 v3 v4 --rates 3e-5 1e-4 3e-4 1e-3
 
-Trains each run of the Siamese paper at each rate, for the steps of the active profile and one seed, from the same start,
-and writes results/siamese/<profile>/tuning.csv. The rate with the lowest validation error belongs into params.yaml.
-No test subject is read. A run whose row is there already is not trained again.
+Trains each run at each rate, for the steps of the active profile and one seed, from the same start, and writes
+results/<paper>/<profile>/tuning.csv. The rate with the lowest validation error belongs into params.yaml. No test subject
+is read. A run whose row is there already is not trained again.
 """
 
 import argparse
@@ -15,9 +16,8 @@ from pathlib import Path
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import DivergenceError, Interrupted
-from lib.models import siamese
 from lib.report import provenance
-from lib.train import train_run
+from lib.train import PAPERS, train_run, training_module
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
 
@@ -25,13 +25,17 @@ _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--paper", default="siamese", choices=PAPERS)
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 6e-4, 1.2e-3, 2.4e-3])
-    parser.add_argument("--runs", nargs="+", default=list(siamese.RUNS), choices=siamese.RUNS)
+    parser.add_argument("--runs", nargs="+", help="default: all of the paper")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     params = load_params(args.params)
-    profile = params["profile"]
-    table = Path("results") / "siamese" / profile / "tuning.csv"
+    profile, known = params["profile"], list(training_module(args.paper).RUNS)
+    args.runs = args.runs or known
+    if set(args.runs) - set(known):
+        parser.error(f"runs of {args.paper}: {', '.join(known)}")
+    table = Path("results") / args.paper / profile / "tuning.csv"
     for run in args.runs:
         for lr in args.rates:
             rows = _read(table)
@@ -40,14 +44,14 @@ def main() -> None:
             out = Path("data") / profile / "tuning" / f"{run}-lr{lr:g}-s{args.seed}"
             row = {"run": run, "lr": f"{lr:g}", "seed": str(args.seed)}
             try:
-                summary = train_run(params, run, args.seed, out, lr=lr)
+                summary = train_run(params, args.paper, run, args.seed, out, lr=lr)
                 row |= {k: str(summary[k]) for k in ("steps", "val_mm", "train_loss")}
             except DivergenceError as error:
                 print(error)
                 row |= {"steps": "", "val_mm": "diverged", "train_loss": ""}
-            rows = sorted([*_read(table), row], key=lambda r: (siamese.RUNS.index(r["run"]), float(r["lr"])))
+            rows = sorted([*_read(table), row], key=lambda r: (known.index(r["run"]), float(r["lr"])))
             _write(table, rows)
-    facts = {"profile": profile, "data": "training twin, validation split", "hardware": provenance.hardware()}
+    facts = {"profile": profile, "data": "validation split of the training data", "hardware": provenance.hardware()}
     facts |= {**provenance.commit(), "packages": provenance.packages()}
     atomic_write_json(table.with_suffix(".json"), facts)
     print(table.read_text())
