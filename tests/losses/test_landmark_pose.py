@@ -1,0 +1,109 @@
+"""Landmark, pose and coefficient losses: known values, invariances, derivatives."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from lib.losses.coefficients import coefficient_loss, regularisation
+from lib.losses.landmark import landmark_loss, landmark_weights
+from lib.losses.pose import normalised_pose, pose_loss
+from lib.models.mvfnet import pose_camera
+from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+
+D = torch.float64
+
+
+# --- landmarks
+
+
+def test_a_shift_of_three_and_four_pixels_costs_25_at_224():
+    points = torch.rand(2, 3, 68, 2, dtype=D) * 224
+    moved = points + torch.tensor([3.0, 4.0], dtype=D)
+    assert float(landmark_loss(moved, points, 224)) == pytest.approx(25)
+    assert float(landmark_loss(points, points, 224)) == 0
+
+
+def test_the_value_does_not_depend_on_the_size_of_the_crop():
+    a, b = torch.rand(2, 4, 68, 2, dtype=D).unbind(0)
+    losses = [float(landmark_loss(a * s, b * s, s)) for s in (64, 224, 500)]
+    assert losses == pytest.approx([losses[0]] * 3)
+
+
+def test_weights_choose_points_and_keep_the_scale():
+    points = torch.zeros(1, 68, 2)
+    wrong_jaw, all_wrong = points.clone(), points + 1
+    wrong_jaw[:, :17] += 5
+    assert float(landmark_loss(wrong_jaw, points, 224, landmark_weights(0.0))) == 0
+    for contour in (0.0, 0.3, 1.0):
+        assert float(landmark_loss(all_wrong, points, 224, landmark_weights(contour))) == pytest.approx(2)
+
+
+def test_landmark_gradient_and_shapes():
+    a, b = torch.rand(2, 1, 68, 2, dtype=D).unbind(0)
+    assert gradcheck(lambda x: landmark_loss(x, b, 64, landmark_weights(0.2)), a.clone().requires_grad_())
+    with pytest.raises(ValueError, match="68"):
+        landmark_loss(a[:, :51], b[:, :51], 64)
+
+
+# --- pose
+
+
+def camera(yaw, pitch, roll, scale, shift, size):
+    angles = (torch.tensor([x], dtype=D).deg2rad() for x in (yaw, pitch, roll))
+    middle = torch.tensor([[size / 2 + shift[0], size / 2 + shift[1]]], dtype=D)
+    return WeakPerspectiveCamera(torch.tensor([scale], dtype=D), euler_to_matrix(*angles), middle)
+
+
+def test_a_frontal_face_in_the_middle_is_zero_and_units_are_as_stated():
+    zero = normalised_pose(camera(0, 0, 0, 64 / 165, (0, 0), 64), 64)
+    torch.testing.assert_close(zero, torch.zeros(1, 6, dtype=D), atol=1e-12, rtol=0)
+    pose = normalised_pose(camera(45, 9, -18, 1.2 * 64 / 165, (6.4, -3.2), 64), 64)
+    torch.testing.assert_close(pose, torch.tensor([[0.2, 0.5, 0.1, -0.2, 0.1, -0.05]], dtype=D))
+
+
+def test_the_network_and_the_loss_share_one_parametrisation():
+    pose = 0.3 * torch.randn(5, 6, dtype=D, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(normalised_pose(pose_camera(pose, 64), 64), pose)
+
+
+def test_pose_loss_of_one_moved_parameter_and_its_gradient():
+    target = camera(10, 0, 0, 0.4, (0, 0), 64)
+    assert float(pose_loss(camera(19, 0, 0, 0.4, (0, 0), 64), target, 64)) == pytest.approx(0.01)
+
+    def loss(angles, scale, t2d):
+        R = euler_to_matrix(*angles.unbind(-1))
+        return pose_loss(WeakPerspectiveCamera(scale, R, t2d), target, 64)
+
+    leaves = [torch.tensor(x, dtype=D, requires_grad=True) for x in ([[0.3, -0.2, 0.1]], [0.5], [[30.0, 35.0]])]
+    assert gradcheck(loss, leaves)
+    with pytest.raises(ValueError, match="2 predicted"):
+        pose_loss(WeakPerspectiveCamera(torch.ones(2), torch.eye(3).expand(2, 3, 3), torch.zeros(2, 2)), target, 64)
+
+
+def test_full_turns_are_the_same_pose():
+    a, b = camera(170, 0, 0, 0.4, (0, 0), 64), camera(170 - 360, 0, 0, 0.4, (0, 0), 64)
+    assert float(pose_loss(a, b, 64)) == pytest.approx(0, abs=1e-12)
+    assert float(normalised_pose(a, 64)[0, 1]) == pytest.approx(170 / 90)
+    assert math.isfinite(float(normalised_pose(camera(0, 90, 0, 0.4, (0, 0), 64), 64).sum()))
+
+
+# --- coefficients
+
+
+def test_coefficient_losses_of_known_vectors():
+    a, b = torch.zeros(3, 6, dtype=D), torch.zeros(3, 2, dtype=D)
+    assert float(coefficient_loss(a + 2, b, a, b)) == pytest.approx(4 * 6 / 8)
+    assert float(coefficient_loss(a, b + 2, a, b)) == pytest.approx(4 * 2 / 8)
+    assert float(regularisation(a + 1, b - 1)) == pytest.approx(1)
+    assert float(regularisation(a, b)) == 0
+
+
+def test_coefficient_gradients_and_shapes():
+    g = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(2, k, dtype=D, generator=g).requires_grad_() for k in (5, 3)]
+    target = [torch.randn(2, k, dtype=D, generator=g) for k in (5, 3)]
+    assert gradcheck(lambda a, b: coefficient_loss(a, b, *target) + regularisation(a, b), leaves)
+    with pytest.raises(ValueError, match="coefficients"):
+        coefficient_loss(leaves[0][:, :4], leaves[1], *target)

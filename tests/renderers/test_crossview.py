@@ -1,0 +1,157 @@
+"""Cross-view renders: equations (3) to (5) on scenes with a known answer, and derivatives against finite differences."""
+
+import pytest
+import torch
+
+from lib.losses.crossview import textured_region
+from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+from lib.renderers.crossview import PAIRS, render_pairs, rendered_projection
+from lib.renderers.rasterize import available_backends
+from lib.renderers.texture import sample_image
+from tests.losses.scenes import scene
+from tests.renderers.reference import sphere
+
+D = torch.float64
+
+
+def weak(yaw, size, dtype=D, scale=None, shift=0.0):
+    """One weak-perspective camera per yaw in degrees."""
+    yaw = torch.tensor(yaw, dtype=dtype).deg2rad()
+    middle = torch.full((len(yaw), 2), size / 2 + shift, dtype=dtype)
+    return WeakPerspectiveCamera(
+        torch.full((len(yaw),), scale or size / 165, dtype=dtype), euler_to_matrix(yaw, 0 * yaw, 0 * yaw), middle
+    )
+
+
+def gradient_image(size, dtype=D):
+    """(1, 3, size, size) whose channels are u, v and u - v in pixels: bilinear samples of it are exact."""
+    c = torch.arange(size, dtype=dtype) + 0.5
+    v, u = torch.meshgrid(c, c, indexing="ij")
+    return torch.stack([u, v, u - v])[None]
+
+
+@pytest.mark.parametrize("sampling", ["pixel", "vertex"])
+def test_a_view_rendered_into_itself_is_the_image(sampling):
+    """With source = target every covered pixel finds its own colour, exactly for an image linear in u and v."""
+    vertices, faces = sphere(20, 24, bumps=0.1)
+    camera = weak([17.0], 48, scale=0.24)
+    image = gradient_image(48)
+    out = rendered_projection(vertices.double()[None], faces, image, camera, camera, 48, sampling=sampling)
+    covered = out.mask[:, None].expand_as(image)
+    assert 500 < int(out.mask.sum()) < 48 * 48
+    torch.testing.assert_close(out.image[covered], image[covered], atol=1e-8, rtol=0)
+    assert not bool(out.image[~covered].any())
+
+
+@pytest.mark.parametrize("sampling", ["pixel", "vertex"])
+def test_a_pixel_shows_the_source_at_the_same_surface_point(sampling):
+    """Equation (4): u -> surface point of the target -> source position, by the interpolated 3D position."""
+    vertices, faces = sphere(20, 24, bumps=0.1)
+    vertices = vertices.double()[None]
+    source, target = weak([-20.0], 64, scale=0.3), weak([15.0], 48, scale=0.22, shift=1.5)
+    out = rendered_projection(vertices, faces, gradient_image(64), source, target, 48, sampling=sampling)
+    corners = faces[out.fragments.face_id[out.mask]]
+    points = (out.fragments.bary[out.mask][..., None] * vertices[0, corners]).sum(1)
+    uv = source.project(points[None])[0, :, :2]
+    torch.testing.assert_close(out.image[0, :2].permute(1, 2, 0)[out.mask[0]], uv, atol=1e-8, rtol=0)
+
+
+def test_pairs_equal_single_renders_and_share_the_rasterisation(face_model):
+    s = scene(face_model, 2)
+    faces = face_model.faces
+    pairs = render_pairs(s.vertices, faces, s.images, s.camera)
+    index = torch.arange(2) * 3
+    for k, (target, source) in enumerate(PAIRS):
+        one = rendered_projection(
+            s.vertices, faces, s.images[:, source], s.camera[index + source], s.camera[index + target], 64
+        )
+        torch.testing.assert_close(pairs.image[:, k], one.image, atol=1e-5, rtol=0)
+        assert torch.equal(pairs.covered[:, target], one.mask)
+        assert torch.equal(pairs.face_id[:, target], one.fragments.face_id)
+    only = render_pairs(s.vertices, faces, s.images, s.camera, pairs=[(1, 0)])
+    torch.testing.assert_close(only.image[:, 0], pairs.image[:, 2])
+    assert not bool(only.covered[:, [0, 2]].any())
+
+
+@pytest.mark.skipif("numba" not in available_backends(), reason="numba is not installed")
+def test_backends_agree(face_model):
+    s = scene(face_model, 1)
+    index, faces = face_model.face_index, face_model.cropped_faces()
+    a, b = (render_pairs(s.vertices[:, index], faces, s.images, s.camera, backend=x) for x in ("numba", "torch"))
+    assert torch.equal(a.face_id, b.face_id)
+    torch.testing.assert_close(a.image, b.image)
+
+
+@pytest.mark.parametrize("sampling", ["pixel", "vertex"])
+def test_derivatives_match_finite_differences(sampling):
+    """To vertices, both cameras and the source image, with visibility held by steps too small to change it."""
+    vertices, faces = sphere(7, 9, bumps=0.1)
+    vertices = vertices.double()[None]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 5, 5, generator=generator, dtype=D), size=(20, 20), mode="bicubic"
+    )
+    a, b = weak([-12.3], 20, scale=0.081), weak([9.7], 20, scale=0.083, shift=0.21)
+    weights = torch.rand(1, 3, 20, 20, generator=generator, dtype=D)
+
+    def value(vertices, image, sa, ta, sb, Rb, tb):
+        source, target = WeakPerspectiveCamera(sa, a.R, ta), WeakPerspectiveCamera(sb, Rb, tb)
+        return (
+            rendered_projection(vertices, faces, image, source, target, 20, sampling=sampling).image * weights
+        ).sum()
+
+    leaves = [x.clone().requires_grad_() for x in (vertices, image, a.scale, a.t2d, b.scale, b.R, b.t2d)]
+    gradients = torch.autograd.grad(value(*leaves), leaves)
+    for k, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+        direction = torch.randn(leaf.shape, generator=generator, dtype=D)
+        step = 1e-6
+        moved = []
+        for sign in (1, -1):
+            arguments = [x.detach() for x in leaves]
+            arguments[k] = arguments[k] + sign * step * direction
+            moved.append(value(*arguments))
+        numeric = (moved[0] - moved[1]) / (2 * step)
+        torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=2e-4, atol=1e-4)
+
+
+def test_true_shape_and_cameras_reproduce_the_observed_view(face_model):
+    """Equation (5), on every pair of a few faces: at least 30 dB where both views see the face."""
+    from lib.renderers.masks import rendered_masks
+
+    s = scene(face_model, 3)
+    index, faces = textured_region(face_model)
+    out = render_pairs(s.vertices[:, index], faces, s.images, s.camera)
+    mask = rendered_masks(out.covered, s.landmarks)
+    squared = (out.image - s.images[:, [t for t, _ in PAIRS]]).square().mean(2)
+    psnr = -10 * torch.log10((squared * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)))
+    assert float(psnr.min()) >= 30, psnr
+    # and not with a wrong camera
+    wrong = WeakPerspectiveCamera(s.camera.scale, s.camera.R, s.camera.t2d + torch.tensor([2.0, 0.0]))
+    shifted = render_pairs(s.vertices[:, index], faces, s.images, wrong, pairs=[(0, 1)])
+    same = render_pairs(s.vertices[:, index], faces, s.images, s.camera, pairs=[(0, 1)])
+    assert float((shifted.image - same.image).abs().mean()) > 0.01
+
+
+def test_faces_seen_from_behind_are_not_drawn():
+    vertices, faces = sphere(10, 12)
+    camera = weak([0.0], 30, scale=0.15)
+    image = torch.rand(1, 3, 30, 30, dtype=D)
+    turned = rendered_projection(vertices.double()[None], faces.flip(1), image, camera, camera, 30)
+    front = rendered_projection(vertices.double()[None], faces, image, camera, camera, 30)
+    # inside out, the near half is culled and the far half faces the viewer: same outline, another surface
+    depth = (turned.fragments.depth - front.fragments.depth)[front.mask & turned.mask]
+    assert float(depth.median()) > 40
+
+
+def test_outside_the_source_its_border_is_repeated():
+    image = gradient_image(8)
+    uv = torch.tensor([[[-5.0, 3.0], [20.0, 3.0]]], dtype=D)
+    torch.testing.assert_close(sample_image(image, uv)[0, :, 0], torch.tensor([0.5, 7.5], dtype=D))
+
+
+def test_wrong_shapes_are_refused(face_model):
+    s = scene(face_model, 1)
+    with pytest.raises(ValueError, match="do not fit"):
+        render_pairs(s.vertices, face_model.faces, s.images[:, :2], s.camera)
+    with pytest.raises(ValueError, match="sampling"):
+        render_pairs(s.vertices, face_model.faces, s.images, s.camera, sampling="nearest")
