@@ -169,7 +169,7 @@ class SelfSupervisedTask:
         """The terms of equation 9, unweighted."""
         prediction: MVFPrediction = model(batch["images"])
         self.criterion.to(batch["images"].device)
-        vertices = self.net.vertices(prediction, index=self.net.face.face_index)
+        vertices = self.net.vertices(prediction, index=self.criterion.index)
         return self.criterion(vertices, prediction.camera, batch["images"], batch["landmarks"])
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
