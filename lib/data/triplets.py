@@ -179,6 +179,7 @@ class TripletSet:
         if arrays["alpha"].shape[1] > face.n_id or arrays["beta"].shape[1] > face.n_exp:
             found = f"{arrays['alpha'].shape[1]} and {arrays['beta'].shape[1]}"
             raise InputError(path, f"at most {face.n_id} and {face.n_exp} coefficients, found {found}")
+        self.n_id, self.n_exp = arrays["alpha"].shape[1], arrays["beta"].shape[1]
         self.signature = str(arrays["signature"])
         self.subjects = [str(name) for name in arrays["subject"]]
         self._images = arrays["images"]

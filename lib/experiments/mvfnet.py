@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lib.core.checkpoint import file_fingerprint
+from lib.core.errors import InputError
 from lib.core.params import from_dict
 from lib.data.triplets import TripletSet
 from lib.engine.loop import LoopConfig
@@ -62,6 +63,12 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
     """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's)."""
     size = params["mvfnet"]["image_size"]
     train = triplets(pack_path(params["profile"], "300wlp" if run in STAGE_1 else "multipie"), "train", size)
+    wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
+    if train.n_id < wanted[0] or train.n_exp < wanted[1]:
+        found = f"{train.n_id} + {train.n_exp}"
+        raise InputError(
+            train.path, f"labels of {wanted[0]} + {wanted[1]} coefficients, found {found}", "make it again"
+        )
     return train, triplets(pack_path(params["profile"], "multipie"), "val", size)
 
 
@@ -133,4 +140,4 @@ def _self_supervised(
         identity["flow"] = file_fingerprint(flow_path(params))
     terms = SelfSupervisionWeights(weights.lambda_5, weights.lambda_6 * photo, weights.lambda_7 * align)
     criterion = SelfSupervision(model.face, flow, terms, params["mvfnet"]["image_size"], contour=weights.contour)
-    return SelfSupervisedTask(model, train, val, loop.batch_size, loop.seed, criterion)
+    return SelfSupervisedTask(model, train, val, loop.batch_size, loop.seed, criterion, weights.prior)

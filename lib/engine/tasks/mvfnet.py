@@ -19,7 +19,11 @@ from lib.renderers.cameras import WeakPerspectiveCamera
 
 @dataclass
 class Weights:
-    """lambda_1 to lambda_7 of equations 6 and 9, with the paper's values (section 4.2); contour: of the jaw's landmarks."""
+    """lambda_1 to lambda_7 of equations 6 and 9, with the paper's values (section 4.2).
+
+    contour: weight of the jaw's landmarks beside the others. prior: weight of stage 1's regularisation in stage 2, which
+    equation 9 does not have.
+    """
 
     lambda_1: float = 0.1  # landmarks, supervised
     lambda_2: float = 10.0  # pose
@@ -29,6 +33,7 @@ class Weights:
     lambda_6: float = 10.0  # photometric
     lambda_7: float = 0.1  # alignment
     contour: float = 1.0
+    prior: float = 0.0
 
 
 class TripletSampler:
@@ -142,6 +147,7 @@ class SelfSupervisedTask:
 
     Args:
         criterion: the terms with their weights; v2 leaves out alignment, v3 the photometric term.
+        prior: weight of the regularisation; 0 is equation 9.
         mirror: mirror half of the faces.
     """
 
@@ -153,11 +159,12 @@ class SelfSupervisedTask:
         batch_size: int,
         seed: int,
         criterion: SelfSupervision,
+        prior: float = 0.0,
         val_faces: int = 256,
         mirror: bool = True,
     ):
         self.model: nn.Module = model
-        self.net, self.criterion = model, criterion
+        self.net, self.criterion, self.prior = model, criterion, prior
         self.sampler = TripletSampler(train, batch_size, seed, mirror)
         self.validation = Validation(val, val_faces)
 
@@ -165,22 +172,23 @@ class SelfSupervisedTask:
         batch = self.sampler(step, rank, world_size)
         return {"images": batch.images, "landmarks": batch.landmarks}
 
-    def terms(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def terms(self, prediction: MVFPrediction, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of equation 9, unweighted."""
-        prediction: MVFPrediction = model(batch["images"])
         self.criterion.to(batch["images"].device)
         vertices = self.net.vertices(prediction, index=self.criterion.index)
         return self.criterion(vertices, prediction.camera, batch["images"], batch["landmarks"])
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """L_self-sup = lambda_5 L_landmark + lambda_6 L_photo + lambda_7 L_align."""
-        return self.criterion.total(self.terms(model, batch))
+        prediction: MVFPrediction = model(batch["images"])
+        loss = self.criterion.total(self.terms(prediction, batch))
+        return loss + self.prior * regularisation(prediction.alpha, prediction.beta) if self.prior else loss
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The true error, and every term on one batch of validation faces."""
         device = next(model.parameters()).device
-        batch = self.validation.batches()[0]
-        terms = self.terms(model, {"images": batch.images.to(device), "landmarks": batch.landmarks.to(device)})
+        batch = {k: v.to(device) for k, v in self.validation.batches()[0].tensors().items()}
+        terms = self.terms(model(batch["images"]), batch)
         shown = {f"val_{name}": float(value) for name, value in terms.items()}
         return self.validation(model, self.net.face) | shown
