@@ -1,0 +1,88 @@
+"""A face recognition network: photographs to unit feature vectors that are close for one person, far for two.
+
+Genova et al. (2018) compare renderings with photographs through such a network. The offline one is trained here on
+synthetic people (`lib.train_identity`); public weights of a VGG-16 in torchvision's layout are taken instead when a user
+has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `classifier.3.*` of a state dict, from which fc7 is
+read, for 224-pixel images normalised as torchvision does.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize, relu
+
+from lib.core.checkpoint import load_weights, read_meta
+from lib.core.errors import InputError
+from lib.models.parts.encoders import build_encoder, vgg16
+
+
+class IdentityNet(nn.Module):
+    """An encoder and a linear embedding.
+
+    Args:
+        backbone: see `lib.models.parts.encoders`; features are averaged over the grid's cells after the last layer.
+        dim: length of the feature vector.
+    """
+
+    def __init__(self, backbone: str, dim: int = 128) -> None:
+        super().__init__()
+        self.backbone, self.dim = backbone, dim
+        self.encoder = build_encoder(backbone)
+        self.embedding = nn.Linear(self.encoder.out_features, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S) in [0, 1] to unit features (B, dim)."""
+        return normalize(self.embedding(self.encoder(images)).float(), dim=1)
+
+
+class PublicVGG(nn.Module):
+    """fc7 of a public VGG-16 (4,096 features), images of any size resampled to 224 px."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = vgg16()
+        self.fc6 = nn.Linear(512 * 7 * 7, 4096)
+        self.fc7 = nn.Linear(4096, 4096)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S) in [0, 1] to unit features (B, 4096)."""
+        x = interpolate(images, (224, 224), mode="bilinear", align_corners=False, antialias=True)
+        x = relu(self.fc6(self.encoder(x)))
+        return normalize(relu(self.fc7(x)).float(), dim=1)
+
+
+def load_identity_net(path: str | Path, public: str | Path | None = None) -> nn.Module:
+    """A frozen identity network in evaluation mode: the one trained here at `path`, or `public` weights.
+
+    Raises:
+        InputError: a missing or damaged file, or weights of another layout.
+    """
+    net: nn.Module = _load_public(Path(public)) if public else _load_own(Path(path))
+    return net.eval().requires_grad_(False)
+
+
+def _load_own(path: Path) -> IdentityNet:
+    meta = read_meta(path)
+    if meta.get("kind") != "identity":
+        raise InputError(path, "a network trained by lib.train_identity", f"its header says {meta.get('kind')!r}")
+    net = IdentityNet(meta["backbone"], meta["dim"])
+    load_weights(path, net)
+    return net
+
+
+def _load_public(path: Path) -> PublicVGG:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; each means "not a plain state dict"
+        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
+    net = PublicVGG()
+    trunk = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+    parts = {"fc6": "classifier.0", "fc7": "classifier.3"}
+    try:
+        net.encoder.trunk.load_state_dict(trunk)
+        for ours, theirs in parts.items():
+            getattr(net, ours).load_state_dict({k: state[f"{theirs}.{k}"] for k in ("weight", "bias")})
+    except (RuntimeError, KeyError) as error:
+        raise InputError(path, "a VGG-16 in torchvision's layout", str(error).splitlines()[0]) from error
+    return net

@@ -1,0 +1,130 @@
+"""Genova, Cole, Maschinot, Sarna, Vlasic, Freeman: "Unsupervised Training for 3D Morphable Model Regression" (CVPR 2018).
+
+A network regresses shape and skin from a photograph so that renderings of them look like the same person to a face
+recognition network, from several sides (the multi-view identity loss). Two more losses keep it from fooling the recogniser:
+predictions must be distributed as the morphable model is (batch distribution loss), and the network must find in a
+rendering the parameters that it was made from (loopback loss). Section 3.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.crops import SPAN_MM, face_centre
+from lib.losses.genova import batch_distribution, identity, loopback
+from lib.losses.landmark import landmark_loss, landmark_weights
+from lib.models.mvfnet import face_vertices
+from lib.models.peers.decoder import Decoder
+from lib.models.peers.regressor import SinglePrediction, SingleRegressor
+from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+from lib.renderers.interpolate import interpolate
+from lib.renderers.rasterize import rasterize
+from lib.renderers.shading import ambient_light, directional_light
+
+YAWS = (-30.0, 0.0, 30.0)
+"""Degrees: the fixed poses that renderings are compared in."""
+
+N_DRAWS = 9
+"""Random numbers that choose the pose, the light and the background of one rendering."""
+
+
+@dataclass(frozen=True)
+class GenovaWeights:
+    """identity, distribution, loop: of the paper's three losses. landmark: of the mean squared landmark distance in pixels
+    of a 224-pixel crop, not in the paper: pose and expression are no business of a recogniser, and would drift with the
+    shared encoder."""
+
+    identity: float = 30.0
+    distribution: float = 0.05
+    loop: float = 0.05
+    landmark: float = 1.0
+
+
+class Genova:
+    """The objective.
+
+    model: whose predictions are judged. recogniser: frozen; images (B, 3, S, S) in [0, 1] to unit features (B, D).
+    contour: weight of the jaw's landmarks against the others.
+    """
+
+    def __init__(
+        self,
+        model: SingleRegressor,
+        recogniser: nn.Module,
+        weights: GenovaWeights | None = None,
+        contour: float = 1.0,
+    ) -> None:
+        self.weights = weights or GenovaWeights()
+        self.face = model.face
+        self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
+        self.recogniser = recogniser
+        self.points = landmark_weights(contour)
+        self.centre = face_centre(model.face.mean[model.face.landmarks])
+
+    def __call__(self, model: Callable[[Tensor], SinglePrediction], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px and draw (B, N_DRAWS),
+        random numbers in [0, 1) that choose pose and light of the renderings."""
+        p, w = model(batch["images"]), self.weights
+        self.decoder.to(p.alpha.device)
+        images, draw = batch["images"], batch["draw"]
+        size = images.shape[-1]
+        camera, light = sample_view(draw, self.centre.to(draw), size)
+        rendered = self.render(p.alpha, p.gamma, camera, light, draw[:, 8], size)
+        with torch.no_grad():
+            features = self.recogniser(images)
+        marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
+        terms = {
+            "identity": w.identity * identity(self.recogniser(rendered), features),
+            "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),
+            "landmark": w.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
+        }
+        if w.loop > 0:
+            terms["loop"] = w.loop * self.loopback(model, p, rendered)
+        return terms
+
+    def loopback(self, model: Callable[[Tensor], SinglePrediction], p: SinglePrediction, rendered: Tensor) -> Tensor:
+        """The regressor's own rendering is a photograph with known parameters: learn from it.
+
+        Neither the rendering nor the parameters it was made from are moved, only what the network sees in it.
+        """
+        again = model(rendered.detach())
+        before = torch.cat([p.alpha, p.gamma], 1).detach()
+        return loopback(torch.cat([again.alpha, again.gamma], 1), before)
+
+    def render(
+        self,
+        alpha: Tensor,
+        gamma: Tensor,
+        camera: WeakPerspectiveCamera,
+        light: Tensor,
+        background: Tensor,
+        size: int,
+    ) -> Tensor:
+        """Images (B, 3, S, S) in [0, 1] of neutral faces before plain backgrounds of brightness (B,)."""
+        surface = self.decoder(alpha, None, camera, gamma, light)
+        frag = rasterize(camera.project(surface.vertices), self.decoder.faces, (size, size), perspective=False)
+        image = interpolate(frag, self.decoder.faces, surface.colours).clamp(0, 1)
+        return torch.where(frag.mask[:, None], image, background[:, None, None, None])
+
+
+def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiveCamera, Tensor]:
+    """Cameras of renderings, framed as photographs are, and lights (B, 9, 3), from random numbers (B, N_DRAWS) in [0, 1).
+
+    The paper renders every face in fixed poses, several at a time; here every face in one of `YAWS`, drawn anew in each
+    step, which is the same on average and a third of the work. The light is ambient and a lamp in front.
+
+    centre: (3,) mm, the point of the head in the middle of the picture.
+    """
+    yaw = torch.deg2rad(draw.new_tensor(YAWS))[(draw[:, 0] * len(YAWS)).long()]
+    R = euler_to_matrix(yaw, torch.zeros_like(yaw), torch.zeros_like(yaw))
+    scale = torch.full_like(yaw, size / SPAN_MM)
+    middle = WeakPerspectiveCamera(scale, R, torch.full_like(draw[:, :2], size / 2))
+    offset = middle.project(centre.expand(len(draw), 1, 3))[:, 0, :2] - size / 2
+    azimuth, elevation = 2 * draw[:, 1] - 1, 0.9 * draw[:, 2]
+    direction = torch.stack([elevation.cos() * azimuth.sin(), elevation.sin(), elevation.cos() * azimuth.cos()], -1)
+    lamp = 0.2 + 0.5 * draw[:, 3:4]
+    colour = (0.85 + 0.3 * draw[:, 7:8]) * (0.95 + 0.1 * draw[:, 4:7])
+    light = (1 - lamp)[:, None] * ambient_light(len(draw), 1.0, draw) + directional_light(direction, lamp.expand(-1, 3))
+    return WeakPerspectiveCamera(scale, R, size / 2 - offset), light * colour[:, None]
