@@ -111,15 +111,41 @@ def fit_labels(
     return LabelFit(*(torch.cat(values).to(landmarks.dtype) for values in zip(*parts, strict=True)))
 
 
+def contour_lines(face: FaceModel) -> Tensor:
+    """Vertices (17, M) that each contour point may slide over, its own first.
+
+    Backwards nothing slides: under the chin and behind the jaw the farthest vertex would be the neck's.
+    """
+    own = face.landmarks[:17, None]
+    lines = torch.cat([own, face.contour_candidates], 1)
+    return torch.where(face.mean[lines][..., 2] >= face.mean[own][..., 2], lines, own)
+
+
+def contour_on_outline(face: FaceModel, screen: Tensor) -> Tensor:
+    """68 landmarks (B, 68, 2) px of projected heads (B, N, 2 or 3) px, the contour on the outline that the picture shows.
+
+    This is how annotators and 2D detectors place the jaw's points; `FaceModel.landmarks` are the points that stay on
+    the jaw.
+    """
+    flat = screen[..., :2]
+    landmarks = flat[:, face.landmarks].clone()
+    lines = contour_lines(face)
+    chosen = lines[torch.arange(17), _farthest(flat[:, lines], landmarks[:, CONTOUR])]
+    landmarks[:, CONTOUR] = flat.gather(1, chosen[..., None].expand(-1, -1, 2))
+    return landmarks
+
+
+def _farthest(lines: Tensor, contour: Tensor) -> Tensor:
+    """(B, 17) place on each line (B, 17, M, 2) that lies farthest outwards from the contour (B, 17, 2)."""
+    return (lines * _outward(contour)[:, :, None]).sum(-1).argmax(-1)
+
+
 class _Fitter:
     """The 68 points and the contour's candidates as one small linear model in float64."""
 
     def __init__(self, face: FaceModel, n_id: int, n_exp: int, options: LabelFitOptions) -> None:
         self.options, self.n_id = options, n_id
-        own = face.landmarks[:17, None]
-        lines = torch.cat([own, face.contour_candidates], 1)
-        # backwards nothing slides: under the chin and behind the jaw the farthest vertex would be the neck's
-        lines = torch.where(face.mean[lines][..., 2] >= face.mean[own][..., 2], lines, own)
+        lines = contour_lines(face)
         points = torch.cat([face.landmarks, lines.flatten()])  # 68 + 17 M
         basis = torch.cat([face.id_basis[:n_id][:, points], face.exp_basis[:n_exp][:, points]]).double()
         self.candidates = lines.shape[1]
@@ -205,9 +231,8 @@ class _Fitter:
     def _outline(self, flat: Tensor) -> Tensor:
         """(B, 17) the candidate of each contour point that lies farthest out in the picture."""
         lines = flat[:, 68:].unflatten(1, (17, self.candidates))
-        reach = (lines * _outward(flat[:, CONTOUR])[:, :, None]).sum(-1)
         first = 68 + self.candidates * torch.arange(17, device=flat.device)
-        return first + reach.argmax(-1)
+        return first + _farthest(lines, flat[:, CONTOUR])
 
     def _whiten(self, rotation: Tensor, contour: Tensor, use_contour: bool) -> Tensor:
         """(B, 68, 2, 2) what residuals in mm are multiplied by."""
