@@ -30,7 +30,7 @@ from lib.core.files import load_npz, save_npz_atomic
 from lib.core.log import log
 from lib.core.params import from_dict, load_params, section
 from lib.data.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
-from lib.data.label_fit import LabelFit, fit_labels
+from lib.data.label_fit import LabelFit, LabelFitOptions, fit_labels
 from lib.data.make_300wlp_twin import W300LPConfig, label_sigma
 from lib.data.mapped import map_npz
 from lib.data.people import fingerprint
@@ -93,14 +93,18 @@ class Labeller:
             )
 
     def __call__(self, views: list[View]) -> LabelFit:
-        """Labels of all views of one photograph; the shape is that of the first unflipped one, so sort them by step."""
+        """Labels of all views of one photograph: one shape, the photograph's own, and its residual; a camera each."""
         landmarks = torch.from_numpy(np.stack([v.label.landmarks for v in views]))
         count = len(views)
         main = min(range(count), key=lambda i: (views[i].flipped, views[i].step))
         if self.sigma is None or self.config.labels == "refit":
             shape = fit_labels(self.face, landmarks[main : main + 1], self.config.n_id, self.config.n_exp)
             held = shape.alpha.repeat(count, 1), shape.beta.repeat(count, 1)
-            return fit_labels(self.face, landmarks, self.config.n_id, self.config.n_exp, held=held)
+            # the inner points alone fix a pose; where the contour of a side view lies differs between models
+            options = LabelFitOptions(contour="ignore")
+            fit = fit_labels(self.face, landmarks, self.config.n_id, self.config.n_exp, options, held)
+            fit.residual_mm = shape.residual_mm.repeat(count)
+            return fit
         label = views[main].label
         for name, found, wanted in (
             ("Shape_Para", len(label.shape), self.config.n_id),
@@ -120,8 +124,8 @@ class Labeller:
             t2d=torch.from_numpy(np.stack([v.label.t2d for v in views])),
             residual_mm=torch.zeros(count, dtype=torch.float64),
         )
-        error = (self.points(fit) - landmarks)[:, 17:]
-        fit.residual_mm = error.square().sum(-1).mean(-1).sqrt() / fit.scale
+        error = (self.points(fit) - landmarks)[main, 17:]
+        fit.residual_mm[:] = error.square().sum(-1).mean().sqrt() / fit.scale[main]
         return fit
 
     def points(self, fit: LabelFit) -> torch.Tensor:

@@ -34,7 +34,7 @@ FRONT_YAW = 15.0
 SIDE_YAW = (20.0, 70.0)
 """Degrees of |yaw| that make a front and a side view; between the two a view is neither."""
 
-MISFIT_MM = 16.0
+MISFIT_MM = 14.0
 """Landmarks farther (rms) than this from where the pose puts a mean face belong to another image. On real files a mean
 face is 4 to 8 mm off."""
 
@@ -345,13 +345,16 @@ class W300LP:
         return face
 
     def _views(self, name: str, flipped: bool) -> list[View]:
-        views = []
+        views: list[View] = []
         for step, path in sorted(self.files.get(name, {}).items()):
             try:
                 image = path.with_suffix(".jpg")
                 if not image.is_file():
                     raise InputError(image, "no such file", "every .mat has a .jpg of the same name beside it")
                 label = read_label(path, self.reference)
+                for other in views:
+                    if np.array_equal(other.label.landmarks, label.landmarks) and abs(other.label.yaw - label.yaw) > 1:
+                        raise InputError(path, f"landmarks of its own; they are those of {other.path.stem}")
             except InputError as error:
                 self.skip(error)
                 continue
