@@ -230,10 +230,15 @@ def mirror_camera(K: Tensor, R: Tensor, t: Tensor, width: float) -> tuple[Tensor
     Any leading dimensions: K (..., 3, 3), R (..., 3, 3), t (..., 3). R stays a rotation (M R M with M = diag(-1, 1, 1)).
     """
     mirror = torch.tensor([-1.0, 1.0, 1.0]).to(R)
+    return mirror_calibration(K, width), mirror[:, None] * R * mirror, t * mirror.to(t)
+
+
+def mirror_calibration(K: Tensor, width: float) -> Tensor:
+    """Calibration (..., 3, 3) of the mirrored image: the principal point moves to width - c_x, skew changes sign."""
     k = K.clone()
     k[..., 0, 2] = width - K[..., 0, 2]
     k[..., 0, 1] = -K[..., 0, 1]
-    return k, mirror[:, None] * R * mirror, t * mirror.to(t)
+    return k
 
 
 def mirror_weak_camera(scale: Tensor, R: Tensor, t2d: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Reading the training twin: all of one split in memory, batches with symmetrisation on the fly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,11 +139,13 @@ class TrainingSet:
         """(len, V) degrees."""
         return self._data["yaw"]
 
-    def images(self, index: Tensor) -> Tensor:
-        """Crops (B, V, 3, H, W) uint8 of subjects `index` (B,), as made."""
+    def images(self, index: Tensor, view: Tensor | None = None) -> Tensor:
+        """Crops (B, V, 3, H, W) uint8 of subjects `index` (B,), as made; of views (B, V') where given."""
         if self._memory is not None:
-            return self._memory[index]
+            return self._memory[index] if view is None else self._memory[index[:, None], view]
         picked = [self._images[shard][0][row] for shard, row in self._where[index.numpy()]]
+        if view is not None:
+            picked = [views[chosen] for views, chosen in zip(picked, view.numpy(), strict=True)]
         return torch.from_numpy(np.ascontiguousarray(_channels_first(np.stack(picked))))
 
     def vertices(self, indices: Tensor | slice = slice(None)) -> Tensor:
@@ -151,12 +153,18 @@ class TrainingSet:
         return self._data["vertices"][indices].float() + self.mean
 
     def batch(
-        self, indices: Tensor | np.ndarray | Sequence[int], rng: torch.Generator | None = None, symmetrise: bool = True
+        self,
+        indices: Tensor | np.ndarray | Sequence[int],
+        rng: torch.Generator | None = None,
+        symmetrise: bool = True,
+        choose: Callable[[Tensor], Tensor] | None = None,
     ) -> Batch:
         """Subjects `indices` (B,) as a batch; each is mirrored with probability 1/2 when `symmetrise`.
 
         A mirrored sample has mirrored pixels, cameras, landmarks and vertices, and its views in reverse order, so that
         the yaw still ascends. Deterministic given the state of `rng` (a CPU generator; required to symmetrise).
+        choose: takes the batch's yaw (B, V) in degrees and says which views (B, V') to keep, in which order; the others are
+        not touched. None keeps all.
         """
         index = torch.as_tensor(np.asarray(indices), dtype=torch.long)
         flip = torch.zeros(len(index), dtype=torch.bool)
@@ -165,7 +173,14 @@ class TrainingSet:
                 raise ValueError("batch(symmetrise=True) needs a torch.Generator")
             flip = torch.rand(len(index), generator=rng) < 0.5
         raw = {name: tensor[index] for name, tensor in self._data.items()}
-        images = self.images(index).float().div_(255)
+        view = None
+        if choose is not None:
+            view = choose(torch.where(flip[:, None], -raw["yaw"].flip(1), raw["yaw"]))
+            # mirroring turns the order of the views round, so a mirrored sample's are picked from the other end
+            view = torch.where(flip[:, None], (self.n_views - 1 - view).flip(1), view)
+            rows = torch.arange(len(index))[:, None]
+            raw |= {name: raw[name][rows, view] for name in ("K", "R", "t", "landmarks", "yaw")}
+        images = self.images(index, view).float().div_(255)
         batch = Batch(
             images,
             raw["K"],

@@ -73,10 +73,11 @@ class BaselFace:
         # micrometres per coefficient, coefficients per output: sigma, and 1 / (1000 sigma_exp)
         id_basis = (w * sigma).T.reshape(N_ID, -1, 3) / 1000
         exp_basis = (w_exp / (1000 * sigma_exp)).T.reshape(N_EXP, -1, 3) / 1000
-        arrays = (mean.reshape(-1, 3) / 1000, id_basis, exp_basis)
-        return cls(
-            *(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in arrays), torch.from_numpy(faces)
+        mean, id_basis, exp_basis = (
+            torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32))
+            for a in (mean.reshape(-1, 3) / 1000, id_basis, exp_basis)
         )
+        return cls(mean, id_basis, exp_basis, torch.from_numpy(faces))
 
     def vertices(self, alpha: Tensor, beta: Tensor | None = None) -> Tensor:
         """(B, 199) and (B, 29) outputs of the network to (B, N, 3) mm."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
-from lib.data.crops import SPAN_MM
+from lib.data.crops import SPAN_MM, mirror_calibration
 from lib.models.base import Reconstruction, Views
 from lib.models.parts.camera_frame import crop_ray_camera, unmirror_camera
 from lib.models.parts.encoders import build_encoder, mlp
@@ -76,7 +76,8 @@ class MultiView(nn.Module):
         """images (B, V, 3, H, W) in the order front, left, right; K (B, V, 3, 3)."""
         _check_views(images, self.n_views)
         flip = mirrored_views(images, self.mirror_view)
-        alpha_n, camera = self.single.regress(mirror_where(images, flip).flatten(0, 1), mirror_K(K, flip, images))
+        seen = torch.where(flip[..., None, None], mirror_calibration(K, images.shape[-1]), K)
+        alpha_n, camera = self.single.regress(mirror_where(images, flip).flatten(0, 1), seen.flatten(0, 1))
         alpha_n = torch.where(flip.flatten()[:, None], alpha_n * self.face.mirror_sign, alpha_n)
         camera = unmirror_camera(camera, flip.flatten(), width=images.shape[-1])
         return Prediction(self.merge(alpha_n.view(*images.shape[:2], -1)).float(), camera)
@@ -165,13 +166,6 @@ def mirrored_views(images: Tensor, view: int | None) -> Tensor:
 
 def mirror_where(images: Tensor, flip: Tensor) -> Tensor:
     return torch.where(flip[:, :, None, None, None], images.flip(-1), images)
-
-
-def mirror_K(K: Tensor, flip: Tensor, images: Tensor) -> Tensor:
-    """(B, V, 3, 3) to (B * V, 3, 3): the principal point moves to W - c_x where the view is mirrored."""
-    mirrored = K.clone()
-    mirrored[..., 0, 2] = images.shape[-1] - K[..., 0, 2]
-    return torch.where(flip[..., None, None], mirrored, K).flatten(0, 1)
 
 
 def _check_views(images: Tensor, n_views: int) -> None:

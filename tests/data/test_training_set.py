@@ -187,6 +187,25 @@ def test_symmetrised_batch_is_consistent(root, people):
     assert gap.median() < 1.0
 
 
+@pytest.mark.parametrize("memory_gb", [8.0, 0.0])
+def test_chosen_views_are_those_of_the_whole_batch(root, people, memory_gb):
+    data = TrainingSet(root, "train", people.model, memory_gb)
+    whole = data.batch(range(7), torch.Generator().manual_seed(0))
+    view = torch.tensor([[2, 0], [1, 1], [0, 2], [2, 1], [1, 0], [0, 0], [2, 2]])
+    seen = []
+
+    def choose(yaw):
+        seen.append(yaw)
+        return view
+
+    part = data.batch(range(7), torch.Generator().manual_seed(0), choose=choose)
+    assert torch.equal(seen[0], whole.yaw) and 0 < whole.mirrored.sum() < 7
+    rows = torch.arange(7)[:, None]
+    for name in ("images", "K", "R", "t", "landmarks", "yaw"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[rows, view]), name
+    assert torch.equal(part.vertices, whole.vertices)
+
+
 def test_images_left_on_disk_are_the_same(root, people):
     loaded, mapped = (TrainingSet(root, "train", people.model, memory_gb=gb) for gb in (8, 0))
     assert loaded._memory is not None and mapped._memory is None

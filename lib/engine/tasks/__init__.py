@@ -2,7 +2,7 @@
 
 from lib.data.crops import TARGET_YAW
 from lib.engine.tasks.pretrain import PretrainNetwork, PretrainTask
-from lib.engine.tasks.sampling import BatchSampler, nearest_views, random_views, take_views
+from lib.engine.tasks.sampling import BatchSampler, nearest_views, random_views
 from lib.engine.tasks.siamese import SiameseTask
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "SiameseTask",
     "nearest_views",
     "random_views",
-    "take_views",
 ]

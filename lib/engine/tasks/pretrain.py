@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lib.data.crops import SPAN_MM
 from lib.data.training_set import TrainingSet
-from lib.engine.tasks.sampling import BatchSampler, random_views, take_views
+from lib.engine.tasks.sampling import BatchSampler, random_views
 from lib.models.parts.encoders import Encoder, mlp
 from lib.morphable.model import FaceModel
 
@@ -61,11 +61,11 @@ class PretrainTask:
         return (vertices[:, index] - self.face.mean[index]).flatten(1) @ self.axes
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        batch = self.sampler(step, rank, world_size)
-        chosen = take_views(batch, random_views(self.sampler.rng(step, 1), batch["yaw"]))
+        rng = self.sampler.rng(step, 1)
+        batch = self.sampler(step, rank, world_size, lambda yaw: random_views(rng, yaw))
         return {
-            "images": chosen["images"][:, 0],
-            "landmarks": chosen["landmarks"][:, 0],
+            "images": batch["images"][:, 0],
+            "landmarks": batch["landmarks"][:, 0],
             "alpha": self.target(batch["vertices"]),
         }
 

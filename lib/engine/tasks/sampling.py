@@ -1,5 +1,7 @@
 """Batches as a function of (seed, step), and which views of a subject they hold."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,19 +20,18 @@ class BatchSampler:
         """Streams of one step are independent: 0 picks subjects, 1 picks views."""
         return np.random.default_rng([self.seed, step, stream])
 
-    def __call__(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same."""
+    def __call__(
+        self, step: int, rank: int, world_size: int, choose: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same.
+
+        choose: which views to keep, see `TrainingSet.batch`.
+        """
         rng = self.rng(step)
         index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
         share = index[rank::world_size]
         mirror = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
-        return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise))
-
-
-def take_views(batch: dict[str, Tensor], view: Tensor) -> dict[str, Tensor]:
-    """Keep the views (B, V') of each sample, by index into its views."""
-    rows = torch.arange(len(view))[:, None]
-    return {k: batch[k][rows, view] for k in ("images", "K", "R", "t", "landmarks")} | {"vertices": batch["vertices"]}
+        return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise, choose=choose))
 
 
 def nearest_views(yaw: Tensor) -> Tensor:

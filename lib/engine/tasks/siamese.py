@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.training_set import TrainingSet
-from lib.engine.tasks.sampling import BatchSampler, nearest_views, random_views, take_views
+from lib.engine.tasks.sampling import BatchSampler, nearest_views, random_views
 from lib.losses.reprojection import reprojection_loss
 from lib.models.base import Views
 from lib.models.siamese import Network, Prediction, SingleView
@@ -35,10 +35,10 @@ class SiameseTask:
         self.val, self.val_subjects = val, min(val_subjects, len(val))
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        batch = self.sampler(step, rank, world_size)
-        if self.n_views == 1:
-            return take_views(batch, random_views(self.sampler.rng(step, 1), batch["yaw"]))
-        return take_views(batch, nearest_views(batch["yaw"]))
+        if self.n_views > 1:
+            return self.sampler(step, rank, world_size, nearest_views)
+        rng = self.sampler.rng(step, 1)
+        return self.sampler(step, rank, world_size, lambda yaw: random_views(rng, yaw))
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         prediction: Prediction = model(batch["images"], batch["K"])
@@ -54,8 +54,7 @@ class SiameseTask:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """True per-vertex error on the cropped face after similarity alignment, mm, by view for SV."""
         index = np.arange(self.val_subjects)
-        batch = vars(self.val.batch(index, symmetrise=False))
-        batch = take_views(batch, nearest_views(batch["yaw"]))
+        batch = vars(self.val.batch(index, symmetrise=False, choose=nearest_views))
         device = next(model.parameters()).device
         views = Views(batch["images"].to(device), batch["K"].to(device))
         choices = [[v] for v in range(3)] if self.n_views == 1 else [list(range(self.n_views))]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lib.data.crops import mirror_camera
 from lib.renderers.cameras import PerspectiveCamera, quaternion_to_matrix
 
 # One unit of the translation regressor: 10 mm across the crop, 1 % in depth.
@@ -45,16 +46,8 @@ def crop_ray_camera(q: Tensor, t: Tensor, K: Tensor, size: int, span_mm: float) 
 
 
 def unmirror_camera(camera: PerspectiveCamera, flip: Tensor, width: int) -> PerspectiveCamera:
-    """Cameras of mirrored crops brought back to the crops as they were, where `flip` (B,) is true.
-
-    With M = diag(-1, 1, 1) a mirrored view has R' = M R M and t' = M t (the head is mirrored too).
-    """
-    m = camera.t.new_tensor([-1.0, 1.0, 1.0])
-    K = camera.K.clone()
-    K[:, 0, 2] = width - K[:, 0, 2]
-    where = flip[:, None, None]
-    return PerspectiveCamera(
-        torch.where(where, K, camera.K),
-        torch.where(where, m[:, None] * camera.R * m, camera.R),
-        torch.where(flip[:, None], m * camera.t, camera.t),
-    )
+    """Cameras of mirrored crops brought back to the crops as they were, where `flip` (B,) is true."""
+    mirrored = mirror_camera(camera.K, camera.R, camera.t, width)
+    own = (camera.K, camera.R, camera.t)
+    where = (flip[:, None, None], flip[:, None, None], flip[:, None])
+    return PerspectiveCamera(*(torch.where(*three) for three in zip(where, mirrored, own, strict=True)))
