@@ -180,7 +180,7 @@ def test_a_bad_label_is_named(tmp_path, reference, key, value, said):
 
 def test_landmarks_of_another_image_are_refused(tmp_path, reference):
     values = content(reference, 45)
-    values["pt2d"] = content(reference, -40)["pt2d"]
+    values["pt2d"] = content(reference, -70)["pt2d"]
     savemat(str(tmp_path / "X_9.mat"), values)
     with pytest.raises(InputError, match="landmarks where Pose_Para"):
         read_label(tmp_path / "X_9.mat", reference)
