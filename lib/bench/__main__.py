@@ -14,7 +14,7 @@ from lib.bench.table import markdown
 from lib.bench.timing import Entry, check, document, machine
 from lib.core.files import atomic_write_json, atomic_write_text
 
-GROUPS = ("renderer", "synthesis", "training")
+GROUPS = ("renderer", "synthesis", "training", "mvfnet")
 
 
 def _runner(group: str) -> Callable[[], list[Entry]]:
@@ -27,6 +27,10 @@ def _runner(group: str) -> Callable[[], list[Entry]]:
         from lib.bench import training
 
         return training.run
+    if group == "mvfnet":
+        from lib.bench import mvfnet
+
+        return mvfnet.run
     from lib.bench import synthesis
 
     return synthesis.run

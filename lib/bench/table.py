@@ -10,8 +10,8 @@ def markdown(documents: list[dict[str, Any]]) -> str:
         lines += [f"## {content['name'].capitalize()}", "", _machine(content["machine"]), ""]
         lines += [
             "| benchmark | size | variant | threads | median ms | min .. max | CPU ms | items/s "
-            "| times the best | same faces |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| times the best | same faces | of the step |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         best: dict[tuple[Any, ...], float] = {}
         for e in content["entries"]:
@@ -19,18 +19,19 @@ def markdown(documents: list[dict[str, Any]]) -> str:
             best[key] = min(best.get(key, float("inf")), e["ms_median"])
         for e in content["entries"]:
             s = e["settings"]
-            share = s.get("same_face_as_torch")
+            share, part = s.get("same_face_as_torch"), s.get("share_of_step")
             ratio = e["ms_median"] / best[(e["benchmark"], s.get("size"), e["threads"])]
             cpu = f"{e['ms_cpu']:.2f}" if e["ms_cpu"] else ""
             lines.append(
                 f"| {e['benchmark']} | {s.get('size', '')} | {e['variant']} | {e['threads']} | {e['ms_median']:.2f} "
                 f"| {e['ms_min']:.2f} .. {e['ms_max']:.2f} | {cpu} | {e['items_per_second']:.0f} | {ratio:.1f} "
-                f"| {'' if share is None else f'{100 * share:.3f} %'} |"
+                f"| {'' if share is None else f'{100 * share:.3f} %'} | {'' if part is None else f'{100 * part:.0f} %'} |"
             )
         lines.append("")
     lines += [
         "*CPU ms*: processor time of all threads, hardly touched by other work. *times the best*: median over the fastest",
-        "variant's of the same benchmark, size and threads. *same faces*: share of pixels whose visible face is torch's.",
+        "variant's of the same benchmark, size and threads. *same faces*: share of pixels whose visible face is torch's. *of the",
+        "step*: processor time of a part over that of the whole training step.",
         "",
     ]
     return "\n".join(lines)
