@@ -8,7 +8,8 @@ and their derivatives to the moved coordinate by back propagation. A loss can tr
 sign of the displacement: a step against the gradient then leads back to the truth.
 
 Light comes in two kinds: the same flash for all views, or flashes that differ as far as figure 8's do. Writes
-results/mvfnet/<profile>/landscape.csv (a row a face, position and loss) and landscape_summary.csv (shares of right signs).
+results/mvfnet/<profile>/landscape.csv (a row a face, position and loss), landscape_summary.csv (shares of right signs) and
+render_back.csv (equation 5), and the figures of notebook 13.
 """
 
 import argparse
@@ -28,17 +29,20 @@ from lib.data.people import People
 from lib.data.triplet_studio import StudioTriplets, render_triplets
 from lib.engine.device import bf16_is_fast
 from lib.losses.alignment import Flow, alignment_loss
-from lib.losses.crossview import SelfSupervision
+from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.losses.photometric import photometric_loss
 from lib.models.flow.load import load_flow
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
+from lib.report import mvfnet_loss_figures as figures
 
 FACE_MODEL = Path("data/face_model.npz")
 LOSSES = ("photometric", "alignment")
 VIEWS = ("front", "left", "right")
 MODES = 3
+PAIR_NAMES = ("A → B", "C → B", "B → A", "B → C")
+"""Of PAIRS, source → target: B front, A left, C right."""
 
 
 @dataclass
@@ -48,7 +52,7 @@ class LandscapeConfig:
     faces: how many; of each, one view is moved (front, left, right in turn), or the shape that all views share.
     shift_px, yaw_deg, mode_std: largest displacement of the translation, the yaw and each identity coefficient.
     positions: how many on each side of the truth, evenly spaced. lights: how much the views' lights differ, 0 to 1; the
-    shape is moved in the first of them only. seed: of the faces.
+    shape is moved in the first of them only. render_back: faces for :func:`render_back`. seed: of the faces.
     """
 
     faces: int = 30
@@ -57,6 +61,7 @@ class LandscapeConfig:
     mode_std: float = 3.0
     positions: int = 4
     lights: tuple[float, ...] = (0.0, 1.0)
+    render_back: int = 32
     seed: int = 0
 
 
@@ -123,7 +128,7 @@ class Landscape:
 
     def at(self, t: StudioTriplets, view: int, name: str, by: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Loss -> value (B,) and derivative (B,) to the coordinate ``name``, moved by ``by`` in ``view``."""
-        camera = WeakPerspectiveCamera(*(x.flatten(0, 1) for x in (t.scale, t.R, t.t2d)))
+        camera = studio_cameras(t)
         concerned = None if name.startswith("mode") else view
         index = self.criteria[concerned].index
         delta = torch.full((len(t.images),), by, requires_grad=True)
@@ -140,6 +145,42 @@ def held_out(people: People, config: LandscapeConfig, size: int, light: float) -
     """Photographs with noise and background of faces made for this, by weak-perspective cameras known exactly."""
     rng = np.random.default_rng([config.seed, 2019, 8])
     return render_triplets(people, config.faces, rng, light, size=size, projection="weak")
+
+
+def studio_cameras(t: StudioTriplets) -> WeakPerspectiveCamera:
+    """The true cameras of all views, the view running fastest."""
+    return WeakPerspectiveCamera(*(x.flatten(0, 1) for x in (t.scale, t.R, t.t2d)))
+
+
+RENDER_BACK = {
+    "as the method assumes": {"projection": "weak", "gloss": False},
+    "with a sheen on the skin": {"projection": "weak", "gloss": True},
+    "by a perspective camera": {"projection": "perspective", "gloss": False},
+}
+"""Equation (5) holds for a face without sheen and a weak-perspective camera; the others say what real ones cost."""
+
+
+def render_back(people: People, n: int, size: int, seed: int = 0) -> pd.DataFrame:
+    """How well true shape and cameras reproduce the observed views: columns case, face, pair, psnr (dB).
+
+    Noise-free pictures in one light. The error is taken where both masks of the pair agree; pair "all" is the four
+    together. For perspective pictures the cameras are the nearest weak-perspective ones.
+    """
+    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    parts = []
+    for case, options in RENDER_BACK.items():
+        rng = np.random.default_rng([seed, 2019, 10])
+        t = render_triplets(people, n, rng, 0.0, size=size, noise=False, landmark_noise=0.0, supersample=4, **options)  # type: ignore[arg-type]
+        with torch.no_grad():
+            c = criterion.compare(t.vertices, studio_cameras(t), t.images, t.true_landmarks)
+        mask = c.observed_mask & c.rendered_mask
+        squared = (c.observed - c.rendered).square().mean(2) * mask
+        mse = squared.sum((2, 3)) / mask.sum((2, 3))
+        whole = squared.sum((1, 2, 3)) / mask.sum((1, 2, 3))
+        for pair, values in [*zip(PAIR_NAMES, mse.unbind(1), strict=True), ("all", whole)]:
+            psnr = (-10 * values.log10()).numpy()
+            parts.append(pd.DataFrame({"case": case, "face": np.arange(n), "pair": pair, "psnr": psnr}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def take(t: StudioTriplets, rows: Tensor) -> StudioTriplets:
@@ -219,14 +260,21 @@ def main() -> None:
     params = load_params(parser.parse_args().params)
     torch.set_num_threads(1)
     config = from_dict(LandscapeConfig, section(params, "mvfnet.landscape"), "params.yaml: mvfnet.landscape")
+    size = section(params, "mvfnet.image_size")
     people = People.load(FACE_MODEL)
     flow = load_flow(section(params, "flow.kind"), flow_path(params))
-    table = measure(people, flow, config, section(params, "mvfnet.image_size"), bf16_is_fast())
-    out = Path("results/mvfnet") / params["profile"]
+    table = measure(people, flow, config, size, bf16_is_fast())
+    back = render_back(people, config.render_back, size, config.seed)
     shares = summary(table)
+    out = Path("results/mvfnet") / params["profile"]
     atomic_write_text(out / "landscape.csv", table.to_csv(index=False, float_format="%.6g"))
     atomic_write_text(out / "landscape_summary.csv", shares.to_csv(index=False, float_format="%.4f"))
+    atomic_write_text(out / "render_back.csv", back.to_csv(index=False, float_format="%.3f"))
+    figures.write_landscape(
+        Path("results/figures") / params["profile"], table, shares, back, people, flow, size, config.seed
+    )
     print(shares.to_string(index=False, float_format=lambda x: f"{x:.3f}"))
+    print(back.groupby(["case", "pair"], sort=False)["psnr"].agg(["mean", "min"]).round(1).to_string())
 
 
 if __name__ == "__main__":

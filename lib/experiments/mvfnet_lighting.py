@@ -39,6 +39,7 @@ from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models.flow.load import load_flow
 from lib.models.mvfnet import MVFNet, face_vertices, load_method, pose_camera
 from lib.morphable.model import FaceModel
+from lib.report import mvfnet_loss_figures as figures
 
 METRIC = "true_p2p"
 NETWORKS = ("v1", "v2", "v3", "v4")
@@ -193,6 +194,7 @@ def main() -> None:
     rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, bf16_is_fast())
     table = pd.DataFrame(rows)
     out = Path("results/mvfnet") / params["profile"] / "lighting.csv"
+    figures.write_lighting(Path("results/figures") / params["profile"], table, people, config.seed)
     atomic_write_text(out, table.to_csv(index=False, float_format="%.5f"))
     shown = table.pivot_table(index=["part", "method"], columns="level", values="value", sort=False)
     print(shown.to_string(float_format=lambda x: f"{x:.3f}"))
