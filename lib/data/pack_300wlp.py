@@ -242,6 +242,7 @@ def pack(
         InputError: nothing to read, labels of another face model, or no face with all three sides.
     """
     root, out, face_model = Path(root), Path(out), Path(face_model)
+    _READERS.clear()  # files may have changed since
     data, _ = _reader(root, face_model, config)
     signature = signature_of(root, config, size, face_model)
     try:
