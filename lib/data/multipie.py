@@ -11,6 +11,7 @@ repository's sense (positive = the face is turned towards the image's right), re
 as a face that looks to the image's left; `check_direction` compares it with landmarks, and `sign: -1` turns it round.
 """
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -211,6 +212,12 @@ class MultiPie:
             except InputError as error:
                 self._leave_out(path.name, error)
         return views if self._complete(group, [view.camera for view in views]) else []
+
+    def subset(self, groups: Sequence[Group]) -> "MultiPie":
+        """The same set with these groups only and nothing skipped yet; small enough to send to a worker process."""
+        part = copy.copy(self)
+        part.groups, part.skipped, part._json = list(groups), {}, {}
+        return part
 
     def triplet(self, views: Sequence[View], rng: np.random.Generator) -> tuple[View, View, View]:
         """The frontal view as anchor, with a random left and a random right one (section 4.1)."""
