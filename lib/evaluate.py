@@ -60,13 +60,16 @@ class Bench:
     """What a paper's predictions have in common, and where their truths are.
 
     Attributes:
-        faces: (F, 3) triangles of a prediction that a scanner could see.
+        mean: (N, 3) mm, the model's mean; all_faces: (F', 3) its triangles.
+        faces: (F, 3) those of them that a scanner could see.
         landmarks51: (51,) vertex numbers of the inner iBUG points.
         face_index: (Nc,) vertex numbers of the cropped face.
         case: the truth of a subject by its name.
         shapes: a method's arrays, or some rows of them, to vertices (S, N, 3) in mm.
     """
 
+    mean: NDArray[Any]
+    all_faces: NDArray[np.int64]
     faces: NDArray[np.int64]
     landmarks51: NDArray[np.int64]
     face_index: NDArray[np.int64]
@@ -77,7 +80,8 @@ class Bench:
     def of_model(cls, mean: Any, faces: Any, landmarks: Any, face_index: Any, **options: Any) -> "Bench":
         """From a head model's mean (N, 3), faces (F, 3), 68 landmarks and cropped face."""
         mean, faces, landmarks, face_index = (np.asarray(a) for a in (mean, faces, landmarks, face_index))
-        return cls(outer_faces(mean, faces, landmarks[17:]), landmarks[17:], face_index, **options)
+        outside = outer_faces(mean, faces, landmarks[17:])
+        return cls(mean, faces.astype(np.int64), outside, landmarks[17:], face_index, **options)
 
 
 def experiment(paper: str) -> Any:

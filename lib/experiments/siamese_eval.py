@@ -13,12 +13,12 @@ from lib.core.files import load_npz
 from lib.core.progress import progress
 from lib.data.crops import TARGET_YAW, crop_camera, crop_image, crop_transform
 from lib.data.threedfaw import Subject, ThreeDFAW, data_root
+from lib.engine.runs import run_folder
 from lib.evaluate import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
 from lib.renderers.cameras import matrix_to_euler
-from lib.train import run_folder
 
 N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
 

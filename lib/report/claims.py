@@ -1,10 +1,12 @@
-"""The Siamese paper's claims S1 to S6, judged by paired bootstrap over subjects and seeds.
+"""A paper's claims, judged by paired bootstrap over subjects and seeds.
 
-A claim is a list of comparisons "better < worse" of which all must hold. Requiring all of them is an
+A claim is a list of comparisons (`lib.report.paper.Part`) of which all must hold. Requiring all of them is an
 intersection-union test: each may be judged at the full 95 % without correcting for their number.
 
-Verdict of a comparison, by the 95 % interval of (error of worse - error of better):
+Verdict of "better < worse", by the 95 % interval of (error of worse - error of better):
 wholly above zero: replicated; wholly at or below zero: not replicated; else inconclusive at this budget.
+Comparisons with a margin are judged alike against the margin: "little" is replicated when the interval lies wholly below it
+(the gain is small, or there is none), "no worse" when it lies wholly above minus the margin.
 """
 
 from collections.abc import Sequence
@@ -15,38 +17,23 @@ import numpy as np
 import pandas as pd
 
 from lib.report.errors import matrix, paired
-from lib.report.methods import (
-    BY_KEY,
-    CLAIM_METRICS,
-    JOINT_MULTI_VIEW,
-    LEARNED,
-    MULTI_VIEW,
-    REPORTED_TABLE,
-    SINGLE_VIEW,
-    label,
-)
-from lib.report.reported import load_claims, reported_value
+from lib.report.paper import Paper, Part
+from lib.report.reported import load_claims
 from lib.report.stats import DEFAULT, Bootstrap, standardised
 
 REPLICATED, REFUTED, OPEN = "replicated", "not replicated", "inconclusive at this budget"
 UNMEASURED = "not measured"
 
-PARTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "S1": tuple((method, "mean_face") for method in LEARNED),
-    "S2": (("sv_mean", "sv_frontal"),),
-    "S3": tuple(product(MULTI_VIEW, SINGLE_VIEW)),
-    "S4": (("mv_concat", "mv_add"),),
-    "S5": (("mv_shape_concat", "mv_concat"),),
-    "S6": (("mv_shape_concat_mean", "mv_shape_concat"),),
-}
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """One "better < worse" on one metric. Differences in mm, positive when the claim's direction holds."""
+    """One part of a claim on one metric. Differences are worse minus better, in mm."""
 
     better: str
     worse: str
+    condition: str
+    kind: str
+    margin: float  # mm
     metric: str
     difference: float
     low: float
@@ -56,52 +43,52 @@ class Comparison:
     wins: float  # percent of subjects on which better is better, seeds averaged
     subjects: int
     seeds: int
-    reported: float | None  # the paper's difference on its ARMSE
+    reported: float | None  # the paper's difference in its own metric
     verdict: str
 
 
-def verdict(low: float, high: float) -> str:
-    """See the module's docstring."""
-    if not np.isfinite([low, high]).all():
+def verdict(low: float, high: float, kind: str = "less", margin: float = 0.0) -> str:
+    """See the module's docstring; ``margin`` in the unit of the interval."""
+    if not np.isfinite([low, high, margin]).all():
         return UNMEASURED
-    if low > 0:
+    if kind == "little":
+        return REPLICATED if high < margin else (REFUTED if low >= margin else OPEN)
+    edge = -margin if kind == "no worse" else 0.0
+    if low > edge:
         return REPLICATED
-    return REFUTED if high <= 0 else OPEN
+    return REFUTED if high <= edge else OPEN
 
 
 def compare(
-    errors: pd.DataFrame, better: str, worse: str, metric: str, boot: Bootstrap = DEFAULT, *, seeds: bool = True
+    errors: pd.DataFrame, part: Part, metric: str, paper: Paper, boot: Bootstrap = DEFAULT, *, seeds: bool = True
 ) -> Comparison:
     """Judge one comparison. ``seeds=False`` averages over seeds and draws subjects only."""
-    difference = paired(errors, better, worse, metric)
-    reported = _reported_difference(better, worse)
+    difference = paired(errors, part.better, part.worse, metric, part.condition)
+    given = [paper.reported(key, part.condition) for key in (part.better, part.worse)]
+    reported = None if given[0] is None or given[1] is None else round(given[1] - given[0], 4)
+    sides = (part.better, part.worse, part.condition, part.kind)
+    nan = float("nan")
     if difference.empty or difference.shape[1] < 2:
-        nan = float("nan")
-        return Comparison(better, worse, metric, nan, nan, nan, nan, nan, nan, 0, 0, reported, UNMEASURED)
+        return Comparison(*sides, nan, metric, nan, nan, nan, nan, nan, nan, 0, 0, reported, UNMEASURED)
     values = difference.to_numpy()
     interval = boot(values, seeds=seeds)
-    base = matrix(errors, worse, metric)[difference.columns].to_numpy().mean()
+    base = matrix(errors, part.worse, metric, part.condition)[difference.columns].to_numpy().mean()
+    margin = part.margin * base
     return Comparison(
-        better,
-        worse,
+        *sides,
+        margin,
         metric,
         interval.mean,
         interval.low,
         interval.high,
-        100 * interval.mean / base if base > 0 else float("nan"),
+        100 * interval.mean / base if base > 0 else nan,
         standardised(values),
         100 * float((values.mean(axis=0) > 0).mean()),
         values.shape[1],
         values.shape[0],
         reported,
-        verdict(interval.low, interval.high),
+        verdict(interval.low, interval.high, part.kind, margin),
     )
-
-
-def _reported_difference(better: str, worse: str) -> float | None:
-    names = [BY_KEY[key].paper if key in BY_KEY else None for key in (better, worse)]
-    values = [reported_value(REPORTED_TABLE, name) if name else None for name in names]
-    return None if values[0] is None or values[1] is None else round(values[1] - values[0], 4)
 
 
 def combine(verdicts: Sequence[str]) -> str:
@@ -112,56 +99,48 @@ def combine(verdicts: Sequence[str]) -> str:
     return REPLICATED if verdicts else UNMEASURED
 
 
-def judge(errors: pd.DataFrame, metrics: Sequence[str] = CLAIM_METRICS, boot: Bootstrap = DEFAULT) -> pd.DataFrame:
+def judge(errors: pd.DataFrame, paper: Paper, metrics: Sequence[str], boot: Bootstrap = DEFAULT) -> pd.DataFrame:
     """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim."""
     rows = []
-    for (claim, parts), metric in product(PARTS.items(), metrics):
-        results = [compare(errors, better, worse, metric, boot) for better, worse in parts]
+    for (claim, parts), metric in product(paper.parts.items(), metrics):
+        results = [compare(errors, part, metric, paper, boot) for part in parts]
         whole = combine([result.verdict for result in results])
         rows += [{"claim": claim, "part": i + 1, **vars(r), "claim_verdict": whole} for i, r in enumerate(results)]
     return pd.DataFrame(rows)
 
 
-def ladder(errors: pd.DataFrame, metric: str, boot: Bootstrap = DEFAULT) -> list[Comparison]:
-    """The statement "mean face > SV Frontal > the better multi-view model", each step over subjects, seeds averaged.
-
-    The better of MV Add and MV Concat is the one with the lower mean on this metric. Empty when none was measured.
-    """
-    means = {key: matrix(errors, key, metric).to_numpy() for key in JOINT_MULTI_VIEW}
-    measured = {key: float(values.mean()) for key, values in means.items() if values.size}
-    if not measured:
-        return []
-    best = min(measured, key=lambda key: measured[key])
-    steps = (("sv_frontal", "mean_face"), (best, "sv_frontal"))
-    return [compare(errors, better, worse, metric, boot, seeds=False) for better, worse in steps]
-
-
-def claim_texts() -> dict[str, str]:
+def claim_texts(paper: Paper) -> dict[str, str]:
     """The claims' wording by id."""
-    return {key: claim.claim for key, claim in load_claims("Siamese").items()}
+    return {key: claim.claim for key, claim in load_claims(paper.name).items()}
 
 
-def by_seed(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
+def part_text(paper: Paper, better: str, worse: str, condition: str = "", kind: str = "less") -> str:
+    """A comparison in words."""
+    sign = {"less": "<", "little": "hardly <", "no worse": "no worse than"}[kind]
+    return f"{paper.label(better)} {sign} {paper.label(worse)}" + (f", {condition}" if condition else "")
+
+
+def by_seed(errors: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:
     """Mean difference (mm) of every comparison in each seed alone: how far the luck of training goes."""
     rows = []
-    for claim, parts in PARTS.items():
-        for better, worse in parts:
-            difference = paired(errors, better, worse, metric)
+    for claim, parts in paper.parts.items():
+        for part in parts:
+            difference = paired(errors, part.better, part.worse, metric, part.condition)
             if not difference.empty:
                 means = {f"seed {seed}": value for seed, value in difference.mean(axis=1).items()}
-                rows.append({"claim": claim, "comparison": f"{label(better)} < {label(worse)}", **means})
+                text = part_text(paper, part.better, part.worse, part.condition, part.kind)
+                rows.append({"claim": claim, "comparison": text, **means})
     return pd.DataFrame(rows)
 
 
 def by_sample_size(
-    errors: pd.DataFrame, better: str, worse: str, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT
+    errors: pd.DataFrame, part: Part, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT
 ) -> pd.DataFrame:
-    """The comparison on the first n subjects only, for each n: difference, low, high, verdict."""
+    """The comparison on the first n subjects only, for each n: difference, low, high."""
     rows = []
-    difference = paired(errors, better, worse, metric)
+    difference = paired(errors, part.better, part.worse, metric, part.condition)
     for n in sorted({min(n, difference.shape[1]) for n in sizes}):
         if n > 1:
             interval = boot(difference.iloc[:, :n].to_numpy())
-            row = {"subjects": n, "difference": interval.mean, "low": interval.low, "high": interval.high}
-            rows.append(row | {"verdict": verdict(interval.low, interval.high)})
+            rows.append({"subjects": n, "difference": interval.mean, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)

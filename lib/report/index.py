@@ -11,26 +11,40 @@ from typing import Any
 from lib.core.files import atomic_write_text
 from lib.report.claims import claim_texts
 from lib.report.ledger import FOLDER, ledger_markdown, load_ledger
-from lib.report.methods import CLAIM_METRICS, METHODS
+from lib.report.methods import PAPERS
+from lib.report.paper import Paper, measure_name
 from lib.report.tables import markdown_grid, title
 
 PROFILE_ORDER = ("paper", "quick", "smoke")
 NOTEBOOKS = {
     "00_face_model": "the face model: what it can show, region by region",
     "01_renderer": "cameras, rasteriser, light; backends compared",
-    "02_datasets": "the training set and the 3DFAW-Video twin, looked at",
-    "03_train": "one training run",
+    "02_datasets": "the training sets and the twins, looked at",
+    "03_train": "training runs",
+    "10_mvfnet_table1_ablation": "MVF-Net's table 1: what each self-supervised loss brings",
+    "11_mvfnet_table2_comparison": "MVF-Net's table 2: against single-view methods, pooled or not",
+    "12_mvfnet_lighting": "MVF-Net's figure 8 as a curve: error against how much light differs between views",
+    "13_mvfnet_losses": "MVF-Net's figures 3 to 5, and the landscape of its losses",
     "20_siamese_table1": "the Siamese paper's table 1, reported and measured",
     "61_claims": "the papers' claims and their verdicts",
     "70_your_photos": "from photographs to a textured mesh",
 }
 _DESCRIPTIONS = {
-    "table1.md": "the table, with both bounds and the controls",
+    "table1.md": "table 1, with both bounds and the controls",
     "table1.csv": "its numbers",
     "table1.tex": "for a paper",
+    "table2.md": "table 2, the same way",
+    "table2.csv": "its numbers",
+    "table2.tex": "for a paper",
     "claims.md": "claims, verdicts, effect sizes and intervals",
     "claims.csv": "their numbers",
     "metrics.json": "the few numbers that `dvc metrics` shows",
+    "subjects.json": "how many subjects are measured, and which are left out and why",
+    "lighting.csv": "errors under light that differs between views",
+    "landscape.csv": "the losses as pose and shape move away from the truth",
+    "flow.md": "end-point errors of the flow network",
+    "flow.csv": "their numbers",
+    "tuning.csv": "learning rates tried on validation subjects",
 }
 
 
@@ -43,31 +57,32 @@ def _link(path: Path, results: Path, text: str | None = None) -> str:
     return f"[{text or path.name}]({path.relative_to(results).as_posix()})"
 
 
-def _headline(summary: dict[str, Any]) -> str:
+def _headline(summary: dict[str, Any], paper: Paper) -> str:
     """The means and the verdicts of one metrics.json as two small tables."""
-    metrics = [m for m in CLAIM_METRICS if m in summary]
+    measures = [(m, c) for m in paper.claim_metrics for c in paper.conditions if measure_name(m, c) in summary]
+    columns = [summary[measure_name(*measure)] for measure in measures]
     rows = [
-        [m.label, *(f"{summary[x][m.key]:.2f}" if m.key in summary[x] else "—" for x in metrics)]
-        for m in METHODS
-        if any(m.key in summary[x] for x in metrics)
+        [m.label, *(f"{column[m.key]:.2f}" if m.key in column else "—" for column in columns)]
+        for m in paper.methods
+        if any(m.key in column for column in columns)
     ]
-    text = markdown_grid(["model", *(f"{title(m)} (mm)" for m in metrics)], rows)
+    text = markdown_grid(["model", *(f"{title(*measure)} (mm)" for measure in measures)], rows)
     verdicts = summary.get("claims", {})
-    judged = [m for m in metrics if m in verdicts]
+    judged = [m for m in paper.claim_metrics if m in verdicts]
     body = [
         [claim, words, *(verdicts[m].get(claim, "not measured") for m in judged)]
-        for claim, words in claim_texts().items()
+        for claim, words in claim_texts(paper).items()
     ]
     head = ["claim", "what the paper says", *(f"by {title(m)}" for m in judged)]
     return f"{text}\n\n{markdown_grid(head, body, 'l' * len(head))}"
 
 
-def _paper(results: Path, paper: str, profile: str) -> list[str]:
-    folder = results / paper / profile
-    lines = [f"### {paper.capitalize()}, `{profile}` profile", ""]
+def _paper(results: Path, key: str, profile: str) -> list[str]:
+    folder = results / key / profile
+    lines = [f"### {PAPERS[key].name if key in PAPERS else key.capitalize()}, `{profile}` profile", ""]
     metrics = folder / "metrics.json"
-    if metrics.is_file():
-        lines += [_headline(json.loads(metrics.read_text(encoding="utf-8"))), ""]
+    if metrics.is_file() and key in PAPERS:
+        lines += [_headline(json.loads(metrics.read_text(encoding="utf-8")), PAPERS[key]), ""]
     lines += [
         f"- {_link(folder / name, results)}: {what}"
         for name, what in _DESCRIPTIONS.items()

@@ -169,7 +169,8 @@ def render_back_sheet(people: People, back: pd.DataFrame, size: int, seed: int =
     with torch.no_grad():
         c = criterion.compare(t.vertices, cameras_of(t), t.images, t.true_landmarks)
     figure = plt.figure(figsize=(12.0, 5.4), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1.5, 1)))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    left, right = halves
     axes = left.subplots(3, 4)
     for k in range(4):
         mask = c.observed_mask[0, k] & c.rendered_mask[0, k]

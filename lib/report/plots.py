@@ -1,4 +1,4 @@
-"""Figures of a table, its claims and its errors (matplotlib), and faces coloured by error (own renderer)."""
+"""Figures of tables, claims and errors (matplotlib), and faces coloured by error (own renderer)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lib.core.files import atomic_path
-from lib.report.claims import OPEN, PARTS, REFUTED, REPLICATED, by_sample_size
-from lib.report.methods import BOUNDS, CONTROLS, LEARNED, TABLE, label
+from lib.report.claims import OPEN, REFUTED, REPLICATED, by_sample_size, part_text
+from lib.report.paper import BOUNDS, CONTROLS, TABLE, Paper, Table, measure_name
 from lib.report.stats import DEFAULT, Bootstrap
 from lib.report.tables import title
 from lib.report.view3d import ERROR_COLORS, mesh_figure, show
@@ -25,7 +25,7 @@ __all__ = [
     "save",
     "show",
     "subject_curves",
-    "write_figures",
+    "subject_lines",
 ]
 
 SECTION_COLORS = {BOUNDS: "#7f7f7f", TABLE: "#1f77b4", CONTROLS: "#ff7f0e"}
@@ -41,24 +41,56 @@ def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
     plt.close(figure)
 
 
-def method_panels(table: pd.DataFrame, metrics: Sequence[str]) -> Any:
-    """The paper's numbers in the first panel, ours in one panel a metric: never on one axis."""
+_SHIFT = 0.16  # rows' height between two conditions in one panel
+_FILL: tuple[Any, ...] = ("full", "none", "left")
+
+
+def _conditions(axis: Any, names: Sequence[str]) -> None:
+    """A legend of the conditions' markers, where there are several."""
     import matplotlib.pyplot as plt
 
-    shown = table[[f"{m}_mean" for m in metrics] + ["reported_armse"]].notna().any(axis=1)
-    rows = table[shown].iloc[::-1].reset_index(drop=True)
+    if len(names) > 1:
+        handles = [
+            plt.Line2D([], [], color="black", marker="o", ls="", fillstyle=f, label=n)
+            for f, n in zip(_FILL, names, strict=False)
+        ]
+        axis.legend(handles=handles, fontsize=7, loc="best", framealpha=0.8)
+
+
+def method_panels(frame: pd.DataFrame, paper: Paper, table: Table, metrics: Sequence[str]) -> Any:
+    """The paper's numbers in the first panel, ours in one panel a metric: never on one axis. Conditions share a panel."""
+    import matplotlib.pyplot as plt
+
+    names = [measure_name(m, c) for m in metrics for c in paper.conditions]
+    printed = [f"reported_{column.key}" for column in table.printed]
+    shown = frame[[f"{name}_mean" for name in names] + printed].notna().any(axis=1)
+    rows = frame[shown].iloc[::-1].reset_index(drop=True)
     n = len(metrics) + 1
     figure, axes = plt.subplots(1, n, figsize=(3.2 + 2.9 * n, 0.36 * len(rows) + 1.4), sharey=True, squeeze=False)
     y = np.arange(len(rows))
     colors = [SECTION_COLORS.get(section, "#9467bd") for section in rows["section"]]
-    axes[0, 0].scatter(rows["reported_armse"], y, color="black", marker="D", s=28)
-    axes[0, 0].set(title="paper: ARMSE\non real 3DFAW-Video", xlabel="mm", yticks=y, yticklabels=rows["label"])
+
+    def place(i: int, count: int) -> np.ndarray:
+        return y + _SHIFT * ((count - 1) / 2 - i)
+
+    for i, column in enumerate(printed):
+        axes[0, 0].plot(rows[column], place(i, len(printed)), "D", color="black", ms=5, fillstyle=_FILL[i])
+    axes[0, 0].set(
+        title="paper:\n" + table.printed[0].head.replace(f"{table.printed[0].condition} on", "on"),
+        xlabel="mm",
+        yticks=y,
+        yticklabels=rows["label"],
+    )
     for axis, metric in zip(axes[0, 1:], metrics, strict=True):
-        mean = rows[f"{metric}_mean"]
-        span = np.abs(np.stack([mean - rows[f"{metric}_low"], rows[f"{metric}_high"] - mean]))
-        for i in range(len(rows)):
-            axis.errorbar(mean[i], y[i], xerr=span[:, i : i + 1], fmt="o", color=colors[i], capsize=3, ms=5)
+        for i, condition in enumerate(paper.conditions):
+            mean, low, high = (rows[f"{measure_name(metric, condition)}_{part}"] for part in ("mean", "low", "high"))
+            span = np.abs(np.stack([mean - low, high - mean]))
+            at = place(i, len(paper.conditions))
+            for k in range(len(rows)):
+                bar = {"color": colors[k], "capsize": 3, "ms": 5, "fillstyle": _FILL[i]}
+                axis.errorbar(mean[k], at[k], xerr=span[:, k : k + 1], fmt="o", **bar)
         axis.set(title=f"ours: {title(metric)}\n95 % interval", xlabel="mm")
+    _conditions(axes[0, 1], paper.conditions)
     for axis in axes[0]:
         axis.grid(axis="x", alpha=0.3)
         axis.margins(x=0.12)
@@ -66,24 +98,26 @@ def method_panels(table: pd.DataFrame, metrics: Sequence[str]) -> Any:
     return figure
 
 
-def forest(claims: pd.DataFrame, metrics: Sequence[str] | None = None) -> Any:
+def forest(claims: pd.DataFrame, paper: Paper, metrics: Sequence[str] | None = None) -> Any:
     """Paired differences of every comparison with their intervals, a column a metric; right of zero the claim holds.
 
-    Comparisons with the mean face are several times larger than the others and get a scale of their own.
+    Comparisons with the mean face are several times larger than the others and get a scale of their own. Where a claim
+    allows a margin, a tick shows it.
     """
     import matplotlib.pyplot as plt
 
     metrics = list(dict.fromkeys(claims["metric"])) if metrics is None else list(metrics)
     groups = [claims[claims["worse"] == "mean_face"], claims[claims["worse"] != "mean_face"]]
-    heights = [max(len(group[group["metric"] == metrics[0]]), 1) for group in groups]
-    size = (4.2 + 3.4 * len(metrics), 0.3 * sum(heights) + 2.4)
-    figure, axes = plt.subplots(2, len(metrics), figsize=size, squeeze=False, height_ratios=heights)
+    groups = [group for group in groups if len(group)]
+    heights = [len(group[group["metric"] == metrics[0]]) for group in groups]
+    size = (4.2 + 3.4 * len(metrics), 0.3 * sum(heights) + 1.2 * len(groups))
+    figure, axes = plt.subplots(len(groups), len(metrics), figsize=size, squeeze=False, height_ratios=heights)
     for line, group in zip(axes, groups, strict=True):
         for column, (axis, metric) in enumerate(zip(line, metrics, strict=True)):
-            _forest_panel(axis, group[group["metric"] == metric], names=column == 0)
+            _forest_panel(axis, group[group["metric"] == metric], paper, names=column == 0)
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(f"by {title(metric)}")
-    for axis in axes[1]:
+    for axis in axes[-1]:
         axis.set_xlabel("worse − better, mm (95 % interval)")
     handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in VERDICT_COLORS.items()]
     figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
@@ -91,14 +125,20 @@ def forest(claims: pd.DataFrame, metrics: Sequence[str] | None = None) -> Any:
     return figure
 
 
-def _forest_panel(axis: Any, rows: pd.DataFrame, names: bool) -> None:
+def _forest_panel(axis: Any, rows: pd.DataFrame, paper: Paper, names: bool) -> None:
     y = np.arange(len(rows))[::-1]
-    labels = [f"{r['claim']}  {label(r['better'])} < {label(r['worse'])}" for _, r in rows.iterrows()]
+    labels = [
+        f"{r['claim']}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
+        for _, r in rows.iterrows()
+    ]
     for place, (_, row) in zip(y, rows.iterrows(), strict=True):
         if row["subjects"]:
             span = np.abs([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
             color = VERDICT_COLORS.get(row["verdict"], "#7f7f7f")
             axis.errorbar(row["difference"], place, xerr=span, fmt="s", color=color, capsize=3, ms=4)
+            if row["margin"] > 0:
+                edge = row["margin"] if row["kind"] == "little" else -row["margin"]
+                axis.plot(edge, place, "|", color="black", ms=11)
     axis.axvline(0, color="black", lw=0.8)
     axis.set(yticks=y, yticklabels=labels if names else [], ylim=(-0.7, len(rows) - 0.3))
     axis.grid(axis="x", alpha=0.3)
@@ -107,19 +147,26 @@ def _forest_panel(axis: Any, rows: pd.DataFrame, names: bool) -> None:
         axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
 
 
-def sample_size_curves(errors: pd.DataFrame, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT) -> Any:
-    """How the single-comparison claims' intervals close as subjects are added."""
+def sample_size_curves(
+    errors: pd.DataFrame, paper: Paper, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT
+) -> Any:
+    """How the intervals of claims with a single comparison (a condition) close as subjects are added."""
     import matplotlib.pyplot as plt
 
-    single = {claim: parts[0] for claim, parts in PARTS.items() if len(parts) == 1}
+    single = {
+        claim: parts[0]
+        for claim, parts in paper.parts.items()
+        if len({(p.better, p.worse) for p in parts}) == 1 and parts[0].condition in paper.conditions
+    }
     figure, axes = plt.subplots(1, len(single), figsize=(2.7 * len(single), 2.8), squeeze=False)
-    for axis, (claim, (better, worse)) in zip(axes[0], single.items(), strict=True):
-        rows = by_sample_size(errors, better, worse, metric, sizes, boot)
+    for axis, (claim, part) in zip(axes[0], single.items(), strict=True):
+        rows = by_sample_size(errors, part, metric, sizes, boot)
         axis.axhline(0, color="black", lw=0.8)
         if len(rows):
             axis.fill_between(rows["subjects"], rows["low"], rows["high"], alpha=0.3)
             axis.plot(rows["subjects"], rows["difference"], "o-", ms=3)
-        axis.set_title(f"{claim}: {label(better)}\n< {label(worse)}", fontsize=8)
+        where = f", {part.condition}" if part.condition else ""
+        axis.set_title(f"{claim}: {paper.label(part.better)}\n< {paper.label(part.worse)}{where}", fontsize=8)
         axis.set_xlabel("subjects")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"{title(metric)}:\nworse − better, mm")
@@ -127,23 +174,51 @@ def sample_size_curves(errors: pd.DataFrame, metric: str, sizes: Sequence[int], 
     return figure
 
 
-def subject_curves(errors: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Any:
+def _per_subject(errors: pd.DataFrame, metric: str, condition: str, method: str) -> pd.Series:
+    """Error by subject, seeds averaged."""
+    rows = (errors["metric"] == metric) & (errors["condition"] == condition) & (errors["method"] == method)
+    return errors[rows].groupby("subject")["value"].mean()
+
+
+def subject_curves(errors: pd.DataFrame, paper: Paper, metric: str, condition: str = "") -> Any:
     """Each method's errors in rising order: what share of the subjects stays below which error (seeds averaged)."""
     import matplotlib.pyplot as plt
 
-    part = errors[errors["metric"] == metric]
-    methods = (
-        list(dict.fromkeys(part["method"])) if methods is None else [m for m in methods if m in set(part["method"])]
-    )
     figure, axis = plt.subplots(figsize=(7, 4))
+    methods = [m for m in paper.curve_methods if m in set(errors["method"])]
     for i, method in enumerate(methods):
-        values = np.sort(part[part["method"] == method].groupby("subject")["value"].mean().to_numpy())
-        share = 100 * np.arange(1, len(values) + 1) / len(values)
+        values = np.sort(_per_subject(errors, metric, condition, method).to_numpy())
+        share = 100 * np.arange(1, len(values) + 1) / max(len(values), 1)
         bound = method in ("mean_face", "oracle")
-        axis.step(values, share, where="post", label=label(method), color=f"C{i % 10}", ls="--" if bound else "-")
-    axis.set(xlabel=f"{title(metric)}, mm", ylabel="% of subjects at or below", ylim=(0, 101))
+        axis.step(values, share, where="post", label=paper.label(method), color=f"C{i % 10}", ls="--" if bound else "-")
+    axis.set(xlabel=f"{title(metric, condition)}, mm", ylabel="% of subjects at or below", ylim=(0, 101))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def subject_lines(errors: pd.DataFrame, paper: Paper, metric: str, order: str) -> Any:
+    """Every subject's error under each method, a panel a condition; subjects in the order of the error of ``order``."""
+    import matplotlib.pyplot as plt
+
+    methods = [m for m in paper.curve_methods if m in set(errors["method"])]
+    figure, axes = plt.subplots(len(paper.conditions), 1, figsize=(10, 2.9 * len(paper.conditions)), squeeze=False)
+    for axis, condition in zip(axes[:, 0], paper.conditions, strict=True):
+        subjects = _per_subject(errors, metric, condition, order).sort_values(kind="stable").index
+        for i, method in enumerate(methods):
+            values = _per_subject(errors, metric, condition, method).reindex(subjects)
+            bound = method in ("mean_face", "oracle")
+            style = {"color": "#7f7f7f", "ls": "--"} if bound else {"color": f"C{i % 10}", "marker": ".", "ms": 4}
+            axis.plot(
+                np.arange(len(subjects)), values, lw=2 if method == order else 1, label=paper.label(method), **style
+            )
+        axis.set(title=condition, ylabel=f"{title(metric)},\nmm", xticks=np.arange(len(subjects)))
+        axis.set_xticklabels(subjects, rotation=90, fontsize=6)
+        axis.margins(x=0.01)
+        axis.grid(alpha=0.3)
+    axes[-1, 0].set_xlabel("subject")
+    axes[0, 0].legend(fontsize=7, ncol=4)
     figure.tight_layout()
     return figure
 
@@ -204,6 +279,7 @@ def error_map_sheet(
     errors: Mapping[str, NDArray[np.float64]],
     faces: ArrayLike,
     names: Sequence[str],
+    paper: Paper,
     *,
     vmax: float = 4.0,
     yaw: float = 25.0,
@@ -214,6 +290,7 @@ def error_map_sheet(
     Args:
         predictions: {method: (S,N,3)} mm in the head frame; errors: {method: (S,N)} mm, NaN where not measured.
         names: the S subjects' names.
+        vmax: mm of the brightest colour; yaw: degrees; size: pixels of a picture.
     """
     import matplotlib.pyplot as plt
     from matplotlib.cm import ScalarMappable
@@ -231,27 +308,10 @@ def error_map_sheet(
             for spine in axis.spines.values():
                 spine.set_visible(False)
             if row == 0:
-                axis.set_title(names[column], fontsize=9)
+                axis.set_title(f"subject {names[column]}", fontsize=9)
             if column == 0:
-                axis.set_ylabel(label(method), fontsize=8)
+                axis.set_ylabel(paper.label(method), fontsize=8)
     figure.tight_layout(rect=(0, 0, 0.92, 1), pad=0.4)
     bar = figure.add_axes((0.935, 0.2, 0.015, 0.6))
     figure.colorbar(ScalarMappable(Normalize(0, vmax), ERROR_COLORS), cax=bar, label="mm")
     return figure
-
-
-def write_figures(
-    folder: Path, table: pd.DataFrame, claims: pd.DataFrame, errors: pd.DataFrame, metrics: Sequence[str]
-) -> list[Path]:
-    """The static figures of the Siamese report; returns their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    figures = {
-        "siamese_methods": method_panels(table, metrics),
-        "siamese_claims": forest(claims),
-        "siamese_subjects": subject_curves(errors, metrics[0], ["mean_face", *LEARNED, "oracle"]),
-    }
-    for name, figure in figures.items():
-        save(figure, folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in figures]

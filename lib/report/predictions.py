@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
+from lib.report.paper import Paper
 
 Array = NDArray[np.float32]
 
@@ -33,23 +34,26 @@ class Gallery:
     measure: str = "true_p2p"
 
 
-def load_predictions(folder: str | Path, method: str, seed: int) -> dict[str, Array]:
-    """Predictions of one run by subject: {id: (N,3)} in the model's head frame, mm.
+def load_predictions(folder: str | Path, method: str, seed: int) -> dict[str, NDArray[Any]]:
+    """Predictions of one run as `lib.evaluate` stored them: ids (S,), perhaps conditions (S,), and the shapes.
 
     Raises:
         InputError: no such file, other keys, or shapes that do not fit.
     """
     path = Path(folder) / f"{method}-s{seed}.npz"
-    arrays = load_npz(path, required=("ids", "vertices"))
-    ids, vertices = arrays["ids"], arrays["vertices"]
-    if vertices.ndim != 3 or vertices.shape[2] != 3 or len(ids) != len(vertices):
-        raise InputError(path, f"ids (S,) and vertices (S,N,3), found {ids.shape} and {vertices.shape}")
-    return {str(i): v for i, v in zip(ids, vertices, strict=True)}
+    arrays = load_npz(path, required=("ids",))
+    shapes = {name: array.shape for name, array in arrays.items()}
+    vertices = arrays.get("vertices")
+    odd = vertices is not None and (vertices.ndim != 3 or vertices.shape[2] != 3)
+    if not {"vertices", "alpha"} & set(arrays) or odd or len({shape[:1] for shape in shapes.values()}) != 1:
+        raise InputError(path, f"ids (S,) and vertices (S,N,3) or alpha (S,K), found {shapes}")
+    return arrays
 
 
-def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3) -> list[str]:
+def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3, condition: str = "") -> list[str]:
     """n subjects evenly spread from easy to hard by a method's error (seeds averaged): no picking by eye."""
-    part = errors[(errors["method"] == method) & (errors["metric"] == metric)]
+    rows = (errors["method"] == method) & (errors["metric"] == metric) & (errors["condition"] == condition)
+    part = errors[rows]
     order = part.groupby("subject")["value"].mean().sort_values(kind="stable").index
     if not len(order):
         raise InputError("errors", f"errors of {method} by {metric}")
@@ -58,68 +62,61 @@ def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3) 
 
 def gallery(
     params: Mapping[str, Any],
+    paper: Paper,
     methods: Sequence[str],
     subjects: Sequence[str],
     seed: int = 0,
-    data_folder: str | Path = "data",
+    condition: str = "",
 ) -> Gallery:
-    """Predictions of ``methods`` on ``subjects`` with their per-vertex errors.
+    """Predictions of ``methods`` on ``subjects`` (under a condition) with their per-vertex errors.
 
-    Methods without that seed (mean face, oracle) are read from seed 0. Errors are against the registered truth where
-    there is one and against the scan (point to mesh) where not.
+    Methods without that seed (mean face, oracle) are read from seed 0. Of several predictions of one subject the first is
+    shown, for single-view methods that of the front. Errors are against the registered truth where there is one and
+    against the scan (point to mesh) where not.
 
     Raises:
         InputError: predictions or data that are missing or damaged.
     """
-    from lib.data.threedfaw import ThreeDFAW
-    from lib.metrics import SubjectScan, evaluate_detailed, outer_faces
+    from lib.evaluate import experiment, take
+    from lib.metrics import evaluate_detailed
     from lib.metrics.similarity import procrustes
 
-    root = Path(data_folder) / str(params["profile"])
-    model = load_npz(root / "siamese_3dmm.npz", required=("mean", "faces", "landmarks", "face_index"))
-    data = ThreeDFAW(params["data"]["threedfaw"].get("root") or root / "3dfaw")
-    folder = root / "runs" / "predictions"
-    found = {
-        method: load_predictions(folder, method, seed if (folder / f"{method}-s{seed}.npz").is_file() else 0)
-        for method in methods
-    }
-    missing = [s for s in subjects if any(s not in by_subject for by_subject in found.values())]
-    if missing:
-        raise InputError(folder, f"predictions of every method for subjects {', '.join(missing)}")
-    cases = [data[subject] for subject in subjects]
-    known = all(case.truth is not None for case in cases)
-    measure = "true_p2p" if known else "p2mesh"
-    result = Gallery(
-        list(subjects), model["faces"].astype(np.int64), outer_faces(model["mean"], model["faces"]), measure=measure
-    )
-    for method, by_subject in found.items():
-        result.vertices[method] = np.stack([by_subject[s] for s in subjects]).astype(np.float32)
-    scans = [SubjectScan(case.scan.vertices, case.scan.faces, case.landmarks51, case.id) for case in cases]
-    for method, vertices in result.vertices.items():
+    bench = experiment(paper.key).bench(params)
+    folder = Path("data") / str(params["profile"]) / "runs" / "predictions"
+    cases = [bench.case(subject) for subject in subjects]
+    measure = "true_p2p" if all(case.truth is not None for case in cases) else "p2mesh"
+    result = Gallery(list(subjects), bench.all_faces, bench.faces, measure=measure)
+    for method in methods:
+        arrays = load_predictions(folder, method, seed if (folder / f"{method}-s{seed}.npz").is_file() else 0)
+        rows = _rows(arrays, subjects, condition, folder / method)
+        result.vertices[method] = np.asarray(bench.shapes(take(arrays, rows)), dtype=np.float32)
         result.errors[method] = np.stack(
             [
-                evaluate_detailed(
-                    v,
-                    result.faces,
-                    model["landmarks"],
-                    scan,
-                    case.truth["vertices"] if case.truth else None,
-                    model["face_index"],
-                    [measure],
-                )[measure].errors
-                for v, scan, case in zip(vertices, scans, cases, strict=True)
+                evaluate_detailed(v, bench.faces, bench.landmarks51, c.scan, c.truth, bench.face_index, [measure])[
+                    measure
+                ].errors
+                for v, c in zip(result.vertices[method], cases, strict=True)
             ]
         )
-    if known:
-        result.truth = np.stack([_to_head(case.truth) for case in cases if case.truth])
-        index = model["face_index"]
-        for vertices in result.vertices.values():  # a prediction's own pose says nothing, all are measured aligned
+    if measure == "true_p2p":
+        index = bench.face_index
+        # the truth's own pose and a prediction's say nothing: the truth goes to the mean face, predictions to the truth
+        truths = [c.truth for c in cases if c.truth is not None]
+        result.truth = np.stack([procrustes(t[index], bench.mean[index])(t) for t in truths]).astype(np.float32)
+        for vertices in result.vertices.values():
             for v, true in zip(vertices, result.truth, strict=True):
                 v[:] = procrustes(v[index], true[index])(v)
     return result
 
 
-def _to_head(truth: Mapping[str, NDArray[Any]]) -> Array:
-    """The registered truth from scan coordinates back to the head frame at mean size."""
-    head = (truth["vertices"] - truth["translation"]) @ truth["rotation"] / truth["size"]
-    return head.astype(np.float32)
+def _rows(arrays: Mapping[str, NDArray[Any]], subjects: Sequence[str], condition: str, where: Path) -> list[int]:
+    names = arrays["ids"].astype(str).tolist()
+    conditions = arrays["conditions"].astype(str).tolist() if "conditions" in arrays else [""] * len(names)
+    first: dict[str, int] = {}
+    for row, (name, other) in enumerate(zip(names, conditions, strict=True)):
+        if other == condition:
+            first.setdefault(name, row)
+    missing = [subject for subject in subjects if subject not in first]
+    if missing:
+        raise InputError(where, f"predictions for subjects {', '.join(missing)}")
+    return [first[subject] for subject in subjects]

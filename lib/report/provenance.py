@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from lib.report.paper import Paper
+
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "numba", "anny", "small_gicp", "pandas")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,20 +68,25 @@ def packages() -> dict[str, str]:
     return found
 
 
-def data_source(params: dict[str, Any]) -> str:
-    """Which dataset the numbers are of."""
-    root = ((params.get("data") or {}).get("threedfaw") or {}).get("root")
-    return "3DFAW-Video (the user's licensed copy)" if root else "synthetic twin of 3DFAW-Video"
+def data_source(params: dict[str, Any], paper: Paper) -> str:
+    """Which data sets the numbers are of."""
+
+    def words(section: str, name: str) -> str:
+        root = ((params.get("data") or {}).get(section) or {}).get("root")
+        return f"{name} (the user's licensed copy)" if root else f"synthetic twin of {name}"
+
+    learnt = " and ".join(words(*data) for data in paper.training)
+    return words(*paper.data) + (f", trained on {learnt}" if learnt else "")
 
 
-def collect(params: dict[str, Any], errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
+def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
     """Everything that the footer and the JSON beside a table say."""
     from lib.metrics.icp import icp_backend
 
     parameters = repr(sorted(_flat(params).items())).encode()
     return {
         "profile": str(params.get("profile", "unknown")),
-        "data": data_source(params),
+        "data": data_source(params, paper),
         "subjects": int(errors["subject"].nunique()),
         "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
         "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
@@ -97,6 +104,15 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: repr(tree)}
 
 
+def left_out(facts: dict[str, Any]) -> str:
+    """Subjects that are not in the table, and why; nothing when all are."""
+    reasons: dict[str, list[str]] = {}
+    for subject, reason in (facts.get("left_out") or {}).items():
+        reasons.setdefault(reason, []).append(subject)
+    parts = [f"{', '.join(subjects)} ({reason})" for reason, subjects in reasons.items()]
+    return f", left out: {'; '.join(parts)}" if parts else ""
+
+
 def footer(facts: dict[str, Any]) -> str:
     """The provenance as a line of Markdown under a table."""
     machine = facts["hardware"]
@@ -104,6 +120,6 @@ def footer(facts: dict[str, Any]) -> str:
     state = {True: " with uncommitted changes", False: "", None: ""}[facts["dirty"]]
     versions = ", ".join(f"{name} {facts['packages'][name]}" for name in ("python", "torch", "numpy", "scipy"))
     return (
-        f"*Profile `{facts['profile']}`; data: {facts['data']}, {facts['subjects']} subjects; "
+        f"*Profile `{facts['profile']}`; data: {facts['data']}; {facts['subjects']} subjects{left_out(facts)}; "
         f"seeds {', '.join(map(str, facts['seeds']))}; {device}; commit `{facts['commit'][:12]}`{state}; {versions}.*"
     )

@@ -19,16 +19,70 @@ LEVELS = {
 }
 
 
-def write_errors(folder: Path, levels: dict[str, float] = LEVELS, n: int = 40, seeds: tuple[int, ...] = (0, 1)) -> None:
-    """<method>-s<seed>.csv for each method: level times the subject's difficulty times noise, in two metrics."""
+MVFNET_LEVELS = {
+    "mean_face": 2.4,
+    "oracle": 0.25,
+    "v1": 1.30,
+    "v2": 1.32,  # does not help
+    "v3": 1.20,
+    "v4": 1.10,
+    "v4_front3": 1.6,
+    "v4_expression": 1.2,
+    "single": 1.7,
+    "single_pool": 1.5,
+} | {
+    f"{peer}{way}": 1.4 - less
+    for peer in ("tran", "mofa", "genova")
+    for way, less in (("", 0), ("_pool", 0.1), ("_wpool", 0.12))
+}
+
+
+def write_errors(
+    folder: Path,
+    levels: dict[str, float] = LEVELS,
+    n: int = 40,
+    seeds: tuple[int, ...] = (0, 1),
+    metrics: dict[str, float] | None = None,
+    conditions: dict[str, float] | None = None,
+) -> None:
+    """<method>-s<seed>.csv for each method: level times the subject's difficulty times noise.
+
+    metrics and conditions: their names, each with a factor.
+    """
     rng = np.random.default_rng(1)
     hard = rng.gamma(20, 1 / 20, n)
     folder.mkdir(parents=True, exist_ok=True)
+    metrics = metrics or {"true_p2p": 1.0, "armse": 0.9}
     for method, level in levels.items():
         for seed in seeds if method not in ("mean_face", "oracle") else seeds[:1]:
-            lines = ["method,seed,subject,metric,value"]
+            lines = ["method,seed,subject,condition,metric,value" if conditions else "method,seed,subject,metric,value"]
             for i in range(n):
-                for metric, factor in (("true_p2p", 1.0), ("armse", 0.9)):
-                    value = level * factor * hard[i] * np.exp(rng.normal(0, 0.03))
-                    lines.append(f"{method},{seed},{i:04d},{metric},{value:.6f}")
+                for condition, harder in (conditions or {"": 1.0}).items():
+                    for metric, factor in metrics.items():
+                        value = level * factor * harder * hard[i] * np.exp(rng.normal(0, 0.03))
+                        where = f"{condition}," if conditions else ""
+                        lines.append(f"{method},{seed},{i:04d},{where}{metric},{value:.6f}")
             (folder / f"{method}-s{seed}.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_mvfnet_errors(
+    folder: Path, levels: dict[str, float] = MVFNET_LEVELS, n: int = 40, seeds: tuple[int, ...] = (0, 1)
+) -> None:
+    """The same for MVF-Net: two conditions, of which IND is harder, and its three metrics."""
+    metrics = {"true_p2p": 1.0, "micc_p2plane": 0.6, "micc_p2plane_global": 0.7}
+    write_errors(folder, levels, n, seeds, metrics, {"INC": 1.0, "IND": 1.05})
+
+
+def write_lighting(path: Path, photo: float = 0.4, n: int = 12, metrics: tuple[str, ...] = ("true_p2p",)) -> None:
+    """lighting.csv: light that differs adds ``photo`` mm to the photometric loss alone, little to both together."""
+    rng = np.random.default_rng(2)
+    lines = ["method,seed,subject,level,part,metric,value"]
+    for part in ("networks", "losses"):
+        for level in (0.0, 0.5, 1.0):
+            for method, grows in (("photometric", photo), ("alignment", 0.1), ("photometric + alignment", 0.05)):
+                for i in range(n):
+                    for metric in metrics:
+                        value = 1.2 + grows * level + rng.normal(0, 0.01)
+                        lines.append(f"{method},0,{i:03d},{level},{part},{metric},{value:.5f}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")

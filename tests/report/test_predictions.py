@@ -10,6 +10,7 @@ from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
 from lib.metrics.similarity import procrustes
+from lib.report.methods import SIAMESE
 from lib.report.predictions import gallery, load_predictions, spread_subjects
 from tests.metrics.shapes import landmark_points, relief, rotation, snap
 
@@ -17,9 +18,10 @@ PARAMS = {"profile": "quick", "data": {"threedfaw": {"root": None}}}
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two subjects in the evaluator's layout; the second truth is the first one stretched."""
-    root = tmp_path / "quick"
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "data/quick"
     head, faces = relief(51, 150)
     scan, triangles = relief(101, 200)
     points = landmark_points()
@@ -47,11 +49,11 @@ def data(tmp_path: Path) -> Path:
     for method, seed in (("mean_face", 0), ("mv_add", 1)):
         path = root / f"runs/predictions/{method}-s{seed}.npz"
         save_npz_atomic(path, ids=np.array(["001", "002"]), vertices=vertices)
-    return tmp_path
+    return root
 
 
 def test_error_maps_are_the_known_errors(data: Path) -> None:
-    faces = gallery(PARAMS, ["mean_face", "mv_add"], ["002", "001"], seed=1, data_folder=data)
+    faces = gallery(PARAMS, SIAMESE, ["mean_face", "mv_add"], ["002", "001"], seed=1)
     assert faces.names == ["002", "001"] and faces.measure == "true_p2p"
     head, _ = relief(51, 150)
     index = np.flatnonzero(np.linalg.norm(head[:, :2], axis=1) < 60)
@@ -67,27 +69,27 @@ def test_error_maps_are_the_known_errors(data: Path) -> None:
 
 
 def test_without_a_truth_the_scan_serves(data: Path) -> None:
-    for path in (data / "quick/3dfaw/truth").glob("*.npz"):
+    for path in (data / "3dfaw/truth").glob("*.npz"):
         path.unlink()
-    faces = gallery(PARAMS, ["mean_face"], ["001"], data_folder=data)
+    faces = gallery(PARAMS, SIAMESE, ["mean_face"], ["001"])
     assert faces.truth is None and faces.measure == "p2mesh"
     assert np.nanmean(faces.errors["mean_face"]) < 0.2
 
 
 def test_missing_and_damaged_predictions(data: Path) -> None:
     with pytest.raises(InputError, match="003"):
-        gallery(PARAMS, ["mean_face"], ["003"], data_folder=data)
+        gallery(PARAMS, SIAMESE, ["mean_face"], ["003"])
     with pytest.raises(InputError, match="sv_mean-s0"):
-        gallery(PARAMS, ["sv_mean"], ["001"], data_folder=data)
-    folder = data / "quick/runs/predictions"
+        gallery(PARAMS, SIAMESE, ["sv_mean"], ["001"])
+    folder = data / "runs/predictions"
     save_npz_atomic(folder / "sv_mean-s0.npz", ids=np.array(["001"]), vertices=np.zeros((2, 5, 3)))
     with pytest.raises(InputError, match="vertices"):
         load_predictions(folder, "sv_mean", 0)
 
 
 def test_subjects_are_spread_from_easy_to_hard() -> None:
-    rows = [("m", s, f"{i:02d}", "armse", float((i * 7) % 21)) for s in (0, 1) for i in range(21)]
-    errors = pd.DataFrame(rows, columns=["method", "seed", "subject", "metric", "value"])
+    rows = [("m", s, f"{i:02d}", "", "armse", float((i * 7) % 21)) for s in (0, 1) for i in range(21)]
+    errors = pd.DataFrame(rows, columns=["method", "seed", "subject", "condition", "metric", "value"])
     level = {f"{i:02d}": (i * 7) % 21 for i in range(21)}
     assert [level[s] for s in spread_subjects(errors, "m", "armse")] == [sorted(level.values())[k] for k in (1, 10, 19)]
     assert len(spread_subjects(errors[errors["subject"] == "00"], "m", "armse")) == 1

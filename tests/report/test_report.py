@@ -11,6 +11,7 @@ from lib.core.errors import InputError
 from lib.report import ledger, provenance
 from lib.report.index import write_index
 from lib.report.ledger import ledger_markdown, load_ledger, missing_places
+from lib.report.methods import MVFNET, SIAMESE
 from lib.report.siamese import main, write_report
 from lib.report.view3d import figure_html, mesh_figure
 from tests.metrics.shapes import sphere
@@ -112,16 +113,28 @@ def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> 
     assert facts["hardware"]["cores"] >= 1 and facts["packages"]["numpy"] == np.__version__
     assert "dirty" in facts and len(facts["parameters_sha256"]) == 64
     assert str(provenance.ROOT) not in json.dumps(facts)
-    real = provenance.data_source({"data": {"threedfaw": {"root": "somewhere"}}})
+    real = provenance.data_source({"data": {"threedfaw": {"root": "somewhere"}}}, SIAMESE)
     assert "licensed" in real and "somewhere" not in real
+    mixed = provenance.data_source({"data": {"multipie": {"root": "somewhere"}}}, MVFNET)
+    assert mixed.startswith("synthetic twin of MICC Florence, trained on synthetic twin of 300W-LP and Multi-PIE (the")
 
 
-def test_ledger_places_exist_and_every_difference_has_a_reason() -> None:
-    siamese = load_ledger("siamese")
-    assert missing_places(siamese) == []
-    text = ledger_markdown(siamese)
-    assert text.count("\n|") == len(siamese.entries) + 2
-    for word in ("VGG-16", "reprojection", "ARMSE", "Adam"):
+@pytest.mark.parametrize(
+    ("paper", "words"),
+    [
+        ("siamese", ("VGG-16", "reprojection", "ARMSE", "Adam")),
+        (
+            "mvfnet",
+            ("VGG-Face", "PWC-Net", "edge-preserving", "95 mm", "Adam", "weak perspective", "300W-LP", "lambda"),
+        ),
+    ],
+)
+def test_ledger_places_exist_and_every_difference_has_a_reason(paper: str, words: tuple[str, ...]) -> None:
+    found = load_ledger(paper)
+    assert missing_places(found) == []
+    text = ledger_markdown(found)
+    assert text.count("\n|") == len(found.entries) + 2
+    for word in words:
         assert word in text
 
 
@@ -198,8 +211,7 @@ def test_error_maps_show_errors_where_they_are(tmp_path: Path) -> None:
     assert (picture[0, 0] == 1).all()
     clay = error_colors(np.array([np.nan, 0.0]), 1.0)
     assert clay[0, 0] > 0.7 and clay[1, 0] < 0.4
-    sheet = error_map_sheet(
-        {"mv_add": vertices[None].astype(np.float32)}, {"mv_add": errors[None]}, faces, ["0001"], size=48
-    )
+    shapes, values = {"mv_add": vertices[None].astype(np.float32)}, {"mv_add": errors[None]}
+    sheet = error_map_sheet(shapes, values, faces, ["0001"], SIAMESE, size=48)
     save(sheet, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 2000

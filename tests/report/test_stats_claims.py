@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
-from lib.report.claims import OPEN, PARTS, REFUTED, REPLICATED, UNMEASURED, combine, compare, judge, ladder, verdict
+from lib.report.claims import OPEN, REFUTED, REPLICATED, UNMEASURED, combine, compare, judge, verdict
 from lib.report.errors import load_errors, matrix, paired
+from lib.report.methods import MVFNET, PAPERS, SIAMESE
+from lib.report.paper import Paper, Part
 from lib.report.reported import load_claims, load_reported, reported_value
+from lib.report.siamese import ladder
 from lib.report.stats import Bootstrap, standardised
-from tests.report.fixtures import LEVELS, write_errors
+from tests.report.fixtures import LEVELS, MVFNET_LEVELS, write_errors, write_mvfnet_errors
 
 BOOT = Bootstrap(replicates=2000)
 
@@ -26,12 +29,12 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def frame(**values: list[list[float]]) -> pd.DataFrame:
     """A long error table from {method: seeds x subjects}."""
     rows = [
-        (method, seed, f"p{i}", "true_p2p", v)
+        (method, seed, f"p{i}", "", "true_p2p", v)
         for method, table in values.items()
         for seed, row in enumerate(table)
         for i, v in enumerate(row)
     ]
-    return pd.DataFrame(rows, columns=["method", "seed", "subject", "metric", "value"])
+    return pd.DataFrame(rows, columns=["method", "seed", "subject", "condition", "metric", "value"])
 
 
 def test_interval_has_the_textbook_width_and_coverage() -> None:
@@ -93,6 +96,22 @@ def test_verdicts(low: float, high: float, expected: str) -> None:
     assert verdict(float("nan"), 1.0) == UNMEASURED
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "expected"),
+    [
+        (-0.5, 0.02, "little", REPLICATED),  # a gain below the margin, or none at all
+        (0.02, 0.08, "little", OPEN),
+        (0.06, 0.08, "little", REFUTED),
+        (-0.04, 0.3, "no worse", REPLICATED),
+        (-0.06, 0.3, "no worse", OPEN),
+        (-0.3, -0.06, "no worse", REFUTED),
+    ],
+)
+def test_verdicts_with_a_margin(low: float, high: float, kind: str, expected: str) -> None:
+    assert verdict(low, high, kind, 0.05) == expected
+    assert verdict(low, high, kind, float("nan")) == UNMEASURED
+
+
 def test_a_claim_needs_all_its_parts() -> None:
     assert combine([REPLICATED, REPLICATED]) == REPLICATED
     assert combine([REPLICATED, OPEN]) == OPEN
@@ -102,7 +121,7 @@ def test_a_claim_needs_all_its_parts() -> None:
 
 
 def test_known_differences_give_the_known_verdicts(errors: pd.DataFrame) -> None:
-    claims = judge(errors, boot=BOOT)
+    claims = judge(errors, SIAMESE, SIAMESE.claim_metrics, BOOT)
     assert set(claims["metric"]) == {"true_p2p", "armse"}
     whole = claims.drop_duplicates(["claim", "metric"]).set_index(["claim", "metric"])["claim_verdict"]
     for claim in ("S1", "S2", "S3", "S4", "S5"):
@@ -117,8 +136,53 @@ def test_known_differences_give_the_known_verdicts(errors: pd.DataFrame) -> None
 
 def test_a_reversed_truth_is_not_replicated(tmp_path: Path) -> None:
     write_errors(tmp_path, LEVELS | {"mv_add": 1.0})  # addition better than concatenation
-    claims = judge(load_errors(tmp_path), boot=BOOT)
+    claims = judge(load_errors(tmp_path), SIAMESE, SIAMESE.claim_metrics, BOOT)
     assert set(claims.loc[claims["claim"] == "S4", "claim_verdict"]) == {REFUTED}
+
+
+def mvfnet_verdicts(folder: Path, **levels: float) -> dict[str, str]:
+    write_mvfnet_errors(folder, MVFNET_LEVELS | levels)
+    claims = judge(load_errors(folder), MVFNET, ["micc_p2plane"], BOOT)
+    return dict(zip(claims["claim"], claims["claim_verdict"], strict=True))
+
+
+def test_mvfnet_claims_follow_the_known_differences(tmp_path: Path) -> None:
+    found = mvfnet_verdicts(tmp_path)
+    assert found == dict.fromkeys(("V1", "V2", "V3", "V4", "V5"), REPLICATED) | {"V6": UNMEASURED}
+    assert mvfnet_verdicts(tmp_path, v2=1.15)["V2"] == REFUTED  # it helps a lot
+    assert mvfnet_verdicts(tmp_path, v2=1.15)["V3"] == REFUTED
+    assert mvfnet_verdicts(tmp_path, v2=1.4)["V2"] == REPLICATED  # it even harms
+    assert mvfnet_verdicts(tmp_path, genova_wpool=1.0)["V5"] == REFUTED  # one peer ahead suffices
+    assert mvfnet_verdicts(tmp_path, v3=1.1)["V4"] == OPEN
+
+
+def test_each_condition_is_judged_by_itself(tmp_path: Path) -> None:
+    write_mvfnet_errors(tmp_path)
+    errors = load_errors(tmp_path)
+    swap = (errors["condition"] == "IND") & (errors["method"] == "v4")
+    errors.loc[swap, "value"] *= 1.4
+    claims = judge(errors, MVFNET, ["true_p2p"], BOOT).set_index(["claim", "condition"])["verdict"]
+    assert claims["V1"].to_dict() == {"INC": REPLICATED, "IND": REFUTED}
+    part = compare(errors, Part("v4", "v1", "IND"), "micc_p2plane", MVFNET, BOOT)
+    assert part.reported == pytest.approx(1.252 - 1.228) and part.subjects == 40
+
+
+def test_papers_know_their_rows_and_numbers() -> None:
+    assert MVFNET.reported("v4", "INC") == 1.22 and MVFNET.reported("tran_wpool", "IND") == 1.43
+    assert MVFNET.reported("oracle", "INC") is None and SIAMESE.reported("mv_concat") == 2.33
+    assert MVFNET.label("v4").startswith("v4") and MVFNET.label("nobody") == "nobody"
+    for paper in PAPERS.values():
+        for table in paper.tables:  # every number that the paper prints stands in a row and a column
+            found = {
+                value
+                for method in table.methods
+                for column in table.printed
+                for value in (table.value(method, column), table.value(method, column, spread=True))
+            }
+            assert {row.value for row in load_reported(table.reported)} <= found
+        compared = {key for parts in paper.parts.values() for part in parts for key in (part.better, part.worse)}
+        assert compared <= {m.key for m in paper.methods} | set(paper.labels)
+    assert isinstance(PAPERS["mvfnet"], Paper)
 
 
 def test_ladder(errors: pd.DataFrame, tmp_path: Path) -> None:
@@ -132,8 +196,8 @@ def test_ladder(errors: pd.DataFrame, tmp_path: Path) -> None:
 def test_missing_methods_are_unmeasured_not_wrong(tmp_path: Path) -> None:
     write_errors(tmp_path, {"mean_face": 2.6, "sv_frontal": 1.5})
     errors = load_errors(tmp_path)
-    assert compare(errors, "mv_add", "sv_frontal", "true_p2p").verdict == UNMEASURED
-    assert (judge(errors)["claim_verdict"] == UNMEASURED).all()
+    assert compare(errors, Part("mv_add", "sv_frontal"), "true_p2p", SIAMESE).verdict == UNMEASURED
+    assert (judge(errors, SIAMESE, SIAMESE.claim_metrics)["claim_verdict"] == UNMEASURED).all()
 
 
 def test_reported_numbers_and_claims() -> None:
@@ -141,7 +205,8 @@ def test_reported_numbers_and_claims() -> None:
     assert [row.value for row in rows] == [3.02, 2.62, 2.51, 2.43, 2.33, 2.23, 2.14]
     assert reported_value("mvfnet_table1_ablation", "v4", "mean point-to-plane", "IND") == 1.228
     assert reported_value("siamese_table1_3dfaw", "nobody") is None
-    assert set(load_claims("Siamese")) == set(PARTS)
+    for paper in PAPERS.values():
+        assert set(load_claims(paper.name)) == set(paper.parts)
     assert len(load_claims()) == 34
     with pytest.raises(InputError, match="there are"):
         load_reported("no_such_table")

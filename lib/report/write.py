@@ -1,0 +1,223 @@
+"""From the error files of a paper to its tables, claims, metrics and plots: what all papers' reports share."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.core.errors import InputError
+from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.params import load_params
+from lib.metrics.protocols import PROTOCOLS
+from lib.report import tables
+from lib.report.claims import judge
+from lib.report.errors import load_errors
+from lib.report.paper import TABLE, Paper, Table, measure_name
+from lib.report.provenance import collect, footer
+from lib.report.stats import DEFAULT, Bootstrap
+
+
+@dataclass
+class Report:
+    """All that a report is made from and of.
+
+    frames: by table, what `tables.measured_table` gives; judged: metrics that the claims are judged on.
+    """
+
+    paper: Paper
+    params: dict[str, Any]
+    folder: Path
+    errors: pd.DataFrame
+    boot: Bootstrap
+    facts: dict[str, Any]
+    claims: pd.DataFrame = field(default_factory=pd.DataFrame)
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    judged: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(metric, condition) of every column."""
+        return tables.measures(self.errors, self.paper)
+
+
+def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.DataFrame | None = None) -> Report:
+    """Read the error files of the active profile and judge everything; ``extra`` errors serve the claims only.
+
+    Raises:
+        InputError: no error files, damaged ones, or none of the metrics that claims are judged on.
+    """
+    folder = results / paper.key / str(params["profile"])
+    errors = load_errors(folder / "errors", (params.get(paper.key) or {}).get("seeds"))
+    metrics = tables.metrics_in(errors)
+    there = set(metrics) | (set() if extra is None else set(extra["metric"]))
+    judged = [metric for metric in paper.claim_metrics if metric in there]
+    if not judged:
+        raise InputError(folder / "errors", f"errors by {' or '.join(paper.claim_metrics)}, found {', '.join(metrics)}")
+    settings = params.get("report") or {}
+    boot = Bootstrap(int(settings.get("bootstrap", DEFAULT.replicates)), int(settings.get("seed", DEFAULT.seed)))
+    facts = collect(params, paper, errors, {m: str(PROTOCOLS[m]) for m in metrics if m in PROTOCOLS})
+    report = Report(paper, params, folder, errors, boot, facts, judged=judged)
+    report.frames = {table.key: tables.measured_table(errors, paper, table, boot) for table in paper.tables}
+    report.claims = judge(errors if extra is None else pd.concat([errors, extra]), paper, judged, boot)
+    return report
+
+
+def caption(report: Report, spread: str) -> str:
+    """What stands above a table; ``spread`` says in which columns standard deviations are."""
+    paper, real = report.paper, report.paper.uses_real_data(report.params)
+    where = (
+        "the copy of it that params.yaml points to."
+        if real
+        else "synthetic twins of it: levels do not compare, orders do."
+    )
+    lines = [
+        f"Errors in millimetres: mean ({spread} also ± standard deviation between subjects) and 95 % bootstrap interval of "
+        "the mean over subjects and seeds.",
+        f"The paper's column{'s were' if len(paper.tables[0].printed) > 1 else ' was'} measured by its authors on the real "
+        f"{paper.data[1]} test set; ours on {where} The bounds are ours.",
+    ]
+    if not real:
+        lines.append(
+            "Synthetic faces cannot show what real skin, hair, glasses, cameras and people's habits do to a method; "
+            "nothing here says how well any of these networks works on photographs."
+        )
+    return "\n".join(lines)
+
+
+def write_table(report: Report, table: Table, spread: str, after: str = "") -> None:
+    """<table>.csv, .md, .tex and their provenance; ``after`` follows the table."""
+    frame, columns, facts = report.frames[table.key], report.columns, report.facts
+    notes = "\n".join(f"- {m.label}: {m.note}." for m in table.methods if m.note)
+    metrics = list(dict.fromkeys(metric for metric, _ in columns))
+    protocols = "\n".join(
+        f"- {PROTOCOLS[m].title}: {PROTOCOLS[m].source}. `{PROTOCOLS[m]}`" for m in metrics if m in PROTOCOLS
+    )
+    write_csv(report.folder / f"{table.key}.csv", frame)
+    text = (
+        f"# {report.paper.title}, {table.name.lower()} ({facts['profile']} profile)\n\n{caption(report, spread)}\n\n"
+        f"{tables.table_markdown(frame, table, columns)}\n\n{after}## Rows\n\n{notes}\n\n## Measures\n\n{protocols}\n\n"
+        f"{footer(facts)}\n"
+    )
+    atomic_write_text(report.folder / f"{table.key}.md", text)
+    comment = "".join(f"% {line}\n" for line in footer(facts).strip("*").splitlines())
+    atomic_write_text(report.folder / f"{table.key}.tex", comment + tables.table_latex(frame, table, columns))
+    atomic_write_json(report.folder / f"{table.key}.provenance.json", facts, sort_keys=True)
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Five decimals, the same text for the same numbers."""
+    atomic_write_text(path, frame.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
+
+
+def _seed_note(seeds: list[int]) -> str:
+    if len(seeds) > 4:
+        return f"{len(seeds)} seeds."
+    return (
+        f"With {len(seeds)} seed{'s' if len(seeds) > 1 else ''} the interval knows the subjects well and the luck of "
+        "training hardly: small differences between networks may turn with other seeds."
+    )
+
+
+def write_claims(report: Report, after: str = "") -> None:
+    """claims.csv, claims.md and their provenance."""
+    write_csv(report.folder / "claims.csv", report.claims)
+    ids = list(report.paper.parts)
+    text = (
+        f"# Claims {ids[0]} to {ids[-1]} of the {report.paper.name} paper ({report.facts['profile']} profile)\n\n"
+        "Paired bootstrap over subjects and seeds, 95 %. A claim of several comparisons is replicated when all of them "
+        "are; one that goes the other way suffices against it. Differences are worse minus better, in mm; d_z is their "
+        "mean over their standard deviation between subjects. "
+        f"{_seed_note(report.facts['seeds'])}\n\n"
+        f"{tables.claims_markdown(report.claims, report.paper)}\n{after}{footer(report.facts)}\n"
+    )
+    atomic_write_text(report.folder / "claims.md", text)
+    atomic_write_json(report.folder / "claims.provenance.json", report.facts, sort_keys=True)
+
+
+def write_plot_data(report: Report) -> None:
+    """CSV files for `dvc plots`: a bar a method, and each method's errors in rising order, by the first measure."""
+    frame = pd.concat(report.frames.values()).drop_duplicates("method")
+    names = [measure_name(*measure) for measure in report.columns]
+    shown = frame[np.isfinite(frame[f"{names[0]}_mean"])]
+    first = {f"{names[0]}_{part}": part for part in ("mean", "low", "high")}
+    bars = shown[["method", *first, *(f"{name}_mean" for name in names[1:])]]
+    write_csv(report.folder / "plots" / "methods.csv", bars.rename(columns=first | {f"{n}_mean": n for n in names[1:]}))
+    metric, condition = report.columns[0]
+    part = report.errors[(report.errors["metric"] == metric) & (report.errors["condition"] == condition)]
+    per_subject = part.groupby(["method", "subject"], sort=True)["value"].mean().reset_index()
+    per_subject = per_subject.sort_values(["method", "value"], kind="stable")
+    per_subject["rank"] = per_subject.groupby("method").cumcount() + 1
+    write_csv(report.folder / "plots" / "subjects.csv", per_subject[["method", "rank", "subject", "value"]])
+
+
+def summary_json(report: Report) -> dict[str, Any]:
+    """The small file for `dvc metrics`: means in mm by measure and method, and verdicts by metric and claim."""
+    frame = pd.concat(report.frames.values()).drop_duplicates("method")
+    result: dict[str, Any] = {}
+    for name in (measure_name(*measure) for measure in report.columns):
+        rows = frame[np.isfinite(frame[f"{name}_mean"])]
+        result[name] = {r["method"]: round(float(r[f"{name}_mean"]), 4) for _, r in rows.iterrows()}
+    first = report.claims.drop_duplicates(["claim", "metric"])
+    result["claims"] = {
+        metric: dict(zip(rows["claim"], rows["claim_verdict"], strict=True)) for metric, rows in first.groupby("metric")
+    }
+    return result
+
+
+def write_figures(folder: Path, report: Report) -> list[Path]:
+    """The static figures of a paper's report; returns their paths."""
+    import matplotlib
+
+    from lib.report import plots
+
+    matplotlib.use("Agg")
+    paper, errors = report.paper, report.errors
+    metrics = list(dict.fromkeys(metric for metric, _ in report.columns))
+    several = len(paper.tables) > 1
+    figures = {
+        f"methods_{table.key}" if several else "methods": plots.method_panels(
+            report.frames[table.key], paper, table, metrics
+        )
+        for table in paper.tables
+    }
+    figures["claims"] = plots.forest(report.claims, paper)
+    if len(paper.conditions) > 1:
+        figures["subjects"] = plots.subject_lines(errors, paper, paper.claim_metrics[-1], paper.curve_methods[-1])
+    else:
+        figures["subjects"] = plots.subject_curves(errors, paper, metrics[0])
+    for name, figure in figures.items():
+        plots.save(figure, folder / f"{paper.key}_{name}.png")
+    return [folder / f"{paper.key}_{name}.png" for name in figures]
+
+
+def command_line(
+    paper: Paper,
+    write_report: Callable[..., dict[str, Any]],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """`python -m lib.report.<paper>`: write everything and print the tables."""
+    parser = ArgumentParser(description=f"tables, claims and figures of {paper.name} from the per-subject errors")
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--results", default="results", type=Path)
+    parser.add_argument("--no-figures", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        params = load_params(options.params)
+        summary = write_report(params, options.results, figures=not options.no_figures)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    folder = options.results / paper.key / str(params["profile"])
+    for table in paper.tables:
+        print((folder / f"{table.key}.md").read_text(encoding="utf-8"))
+    print(json.dumps(summary["claims"], indent=2))
+    missing = [key for key in paper.section(TABLE) if key not in next(iter(summary.values()))]
+    if missing:
+        print(f"rows without errors: {', '.join(missing)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,157 @@
+"""MVF-Net's report: two tables, two conditions, the lighting experiment, subjects that are left out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.core.errors import InputError
+from lib.report.index import write_index
+from lib.report.mvfnet import load_lighting, main, write_report
+from tests.report.fixtures import MVFNET_LEVELS, write_errors, write_lighting, write_mvfnet_errors
+
+PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "mvfnet": {"seeds": [0, 1]}, "data": {}}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    write_mvfnet_errors(folder / "mvfnet/quick/errors")
+    write_lighting(folder / "mvfnet/quick/lighting.csv")
+    subjects = {
+        "subjects": {"INC": 40, "IND": 40},
+        "left_out": {"02": "flawed scan", "27": "flawed scan", "09/IND": "no face"},
+    }
+    (folder / "mvfnet/quick/subjects.json").write_text(json.dumps(subjects))
+    write_report(PARAMS, folder)
+    return folder
+
+
+def cells(text: str, first: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_papers_numbers_stand_in_columns_of_their_own(results: Path) -> None:
+    one, two = ((results / f"mvfnet/quick/table{i}.md").read_text() for i in (1, 2))
+    head = cells(one, "model")
+    assert head[1:5] == [
+        "paper: INC on MICC (real)", "paper: IND on MICC (real)",
+        "ours: true per-vertex error, INC", "ours: true per-vertex error, IND",
+    ]  # fmt: skip
+    assert head[5] == "ours: point to plane, 95 mm, INC"
+    assert cells(one, "v1: supervised")[1:3] == ["1.266 ± 0.297", "1.252 ± 0.285"]
+    assert cells(two, "Genova et al. + [22]")[1:3] == ["1.360 ± 0.346", "1.246 ± 0.302"]
+    assert cells(two, "MVF-Net (v4)")[1:3] == ["1.220 ± 0.247", "1.228 ± 0.236"]
+    assert cells(one, "oracle")[1] == "—"
+    assert " ± " in cells(one, "v4: all three")[5] and "[" in cells(one, "v4: all three")[5]
+    for text in (one, two):
+        assert text.index("Bounds") < text.index("**Table") < text.index("Controls")
+        assert "scale for each mesh" in text and "one scale for all meshes" in text
+        assert "trained on synthetic twin of 300W-LP" in text and "real skin" in text
+
+
+def test_footer_counts_subjects_and_names_those_left_out(results: Path) -> None:
+    for name in ("table1.md", "table2.md", "claims.md"):
+        footer = (results / "mvfnet/quick" / name).read_text().splitlines()[-1]
+        assert "40 subjects, left out: 02, 27 (flawed scan); 09/IND (no face)" in footer, name
+
+
+def test_csv_holds_means_and_spread_of_the_error_files(results: Path) -> None:
+    table = pd.read_csv(results / "mvfnet/quick/table1.csv").set_index("method")
+    raw = [pd.read_csv(results / f"mvfnet/quick/errors/v3-s{s}.csv") for s in (0, 1)]
+    chosen = [r[(r["metric"] == "micc_p2plane") & (r["condition"] == "IND")]["value"].to_numpy() for r in raw]
+    values = np.stack(chosen)
+    assert table.loc["v3", "micc_p2plane_IND_mean"] == pytest.approx(values.mean(), abs=1e-5)
+    assert table.loc["v3", "micc_p2plane_IND_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
+    both = set(table.index) | set(pd.read_csv(results / "mvfnet/quick/table2.csv")["method"])
+    assert both == set(MVFNET_LEVELS)
+
+
+def test_claims_file_has_all_six(results: Path) -> None:
+    summary = json.loads((results / "mvfnet/quick/metrics.json").read_text())
+    assert list(summary["claims"]["micc_p2plane"]) == ["V1", "V2", "V3", "V4", "V5", "V6"]
+    assert set(summary["claims"]["true_p2p"].values()) == {"replicated"}
+    assert summary["micc_p2plane_INC"]["oracle"] < summary["micc_p2plane_INC"]["v4"] < summary["micc_p2plane_IND"]["v4"]
+    text = (results / "mvfnet/quick/claims.md").read_text()
+    assert "photo + align losses < photo loss, light differs" in text and "(margin " in text
+    assert "hardly <" in text
+
+
+def test_lighting_takes_the_ends_of_the_losses(tmp_path: Path) -> None:
+    write_lighting(tmp_path / "lighting.csv")
+    found = load_lighting(tmp_path / "lighting.csv")
+    assert set(found["condition"]) == {"same light", "light differs"}
+    assert len(found) == 2 * 3 * 12  # levels, methods, subjects: networks and the middle level are out
+    assert load_lighting(tmp_path / "nowhere.csv").empty
+    (tmp_path / "bad.csv").write_text("method,value\nphoto,1\n")
+    with pytest.raises(InputError, match="lacks level"):
+        load_lighting(tmp_path / "bad.csv")
+    table = pd.read_csv(tmp_path / "lighting.csv")
+    table[table["level"] == 0].to_csv(tmp_path / "one.csv", index=False)
+    with pytest.raises(InputError, match="at least one more"):
+        load_lighting(tmp_path / "one.csv")
+
+
+@pytest.mark.parametrize(("photo", "verdict"), [(-0.4, "not replicated"), (0.05, "inconclusive at this budget")])
+def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict: str) -> None:
+    write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", n=4)
+    write_lighting(tmp_path / "mvfnet/quick/lighting.csv", photo=photo)
+    assert write_report(PARAMS, tmp_path, figures=False)["claims"]["true_p2p"]["V6"] == verdict
+
+
+def test_same_errors_same_files(results: Path, tmp_path: Path) -> None:
+    write_mvfnet_errors(tmp_path / "mvfnet/quick/errors")
+    write_lighting(tmp_path / "mvfnet/quick/lighting.csv")
+    (tmp_path / "mvfnet/quick/subjects.json").write_text((results / "mvfnet/quick/subjects.json").read_text())
+    write_report(PARAMS, tmp_path, figures=False)
+    for name in (p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()):
+        assert (tmp_path / name).read_bytes() == (results / name).read_bytes(), name
+
+
+def test_latex_is_balanced(results: Path) -> None:
+    for table in ("table1", "table2"):
+        lines = (results / f"mvfnet/quick/{table}.tex").read_text().splitlines()
+        body = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
+        assert len({line.count("&") for line in body}) == 1
+        begin = next(line for line in lines if line.startswith(r"\begin{tabular}"))
+        assert sum(begin.count(c) for c in "lr") - begin.count("tabular}") * 2 == body[0].count("&") + 1
+
+
+def test_figures(results: Path) -> None:
+    pictures = sorted((results / "figures/quick").glob("*.png"))
+    names = ["mvfnet_claims", "mvfnet_methods_table1", "mvfnet_methods_table2", "mvfnet_subjects"]
+    assert [p.stem for p in pictures] == names
+    assert all(5_000 < p.stat().st_size < 400_000 for p in pictures)
+
+
+def test_partial_runs_still_report(tmp_path: Path) -> None:
+    write_mvfnet_errors(tmp_path / "mvfnet/smoke/errors", {"mean_face": 2.4, "v1": 1.3}, n=3, seeds=(0,))
+    summary = write_report(PARAMS | {"profile": "smoke"}, tmp_path)
+    assert set(summary["claims"]["true_p2p"].values()) == {"not measured"}
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("profile: quick\nreport: {bootstrap: 300}\n")
+    assert main(["--params", str(params), "--results", str(tmp_path)]) == 1
+    assert "found none" in capsys.readouterr().err
+    write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", {"v1": 1.0, "v4": 0.9}, n=5)
+    assert main(["--params", str(params), "--results", str(tmp_path), "--no-figures"]) == 0
+    said = capsys.readouterr()
+    assert "table 1" in said.out and "table 2" in said.out and "v2, v3, tran" in said.err
+
+
+def test_index_shows_both_papers(results: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(results, tmp_path / "results")
+    write_errors(tmp_path / "results/siamese/quick/errors", n=4)
+    text = write_index(tmp_path / "results").read_text()
+    assert "### MVF-Net, `quick` profile" in text and "### Siamese, `quick` profile" in text
+    assert "| MVF-Net (v4)" not in text and text.count("| v4: all three |") == 1  # a row a method
+    links = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert {"mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"} <= set(links)
+    assert not [link for link in links if not (tmp_path / "results" / link).exists()]
