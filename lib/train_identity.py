@@ -59,9 +59,9 @@ def train_identity(params: dict[str, Any]) -> dict[str, Any]:
     out = identity_path(profile, backbone)
     if config.path is not None:
         load_identity_net(out, config.path)
-        facts = {"source": config.path.name}
-        atomic_write_json(out.with_suffix(".json"), facts)
-        return facts
+        source = {"source": config.path.name}
+        atomic_write_json(out.with_suffix(".json"), source)
+        return source
     loop = from_dict(LoopConfig, config.loop)
     face_path = Path("data/face_model.npz")
     face = FaceModel.load(face_path)

@@ -12,6 +12,8 @@ import torch
 
 from lib.core.checkpoint import file_fingerprint
 from lib.core.params import from_dict
+from lib.engine.device import MixedPrecision
+from lib.engine.loop import LoopConfig
 from lib.engine.runs import Prepared, loop_config, run_config, run_folder
 from lib.engine.tasks.mvfnet import Weights
 from lib.engine.tasks.peers import Objective, PeersTask, Supervised
@@ -62,7 +64,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         "data": [train.signature, val.signature],
         "settings": {k: cfg[k] for k in ("image_size", "n_id", "n_exp", "weights", "frozen_norm")} | asdict(peers),
     }
-    objective = _objective(params, run, model, weights, peers, identity)
+    objective = _objective(params, run, model, loop, weights, peers, identity)
     meta = {
         "network": "single",
         "run": run,
@@ -78,6 +80,7 @@ def _objective(
     params: dict[str, Any],
     run: str,
     model: SingleRegressor,
+    loop: LoopConfig,
     weights: Weights,
     peers: PeersConfig,
     identity: dict[str, Any],
@@ -89,6 +92,7 @@ def _objective(
         return Tran(peers.tran)
     if run == "mofa":
         return MoFA(model, peers.mofa, weights.contour)
-    public = identity_config(params).path
-    identity["recogniser"] = file_fingerprint(public or identity_path(params["profile"], params["mvfnet"]["backbone"]))
-    return Genova(model, load_recogniser(params), peers.genova, weights.contour)
+    recogniser = MixedPrecision(load_recogniser(params), loop.precision)
+    source = identity_config(params).path or identity_path(params["profile"], params["mvfnet"]["backbone"])
+    identity["recogniser"] = file_fingerprint(source)
+    return Genova(model, recogniser, peers.genova, weights.contour)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
+from torch.nn.utils import skip_init
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
@@ -21,7 +22,7 @@ class IdentityNet(nn.Module):
     """An encoder and a linear embedding.
 
     Args:
-        backbone: see `lib.models.parts.encoders`; features are averaged over the grid's cells after the last layer.
+        backbone: see `lib.models.parts.encoders`.
         dim: length of the feature vector.
     """
 
@@ -37,16 +38,16 @@ class IdentityNet(nn.Module):
 
 
 class PublicVGG(nn.Module):
-    """fc7 of a public VGG-16 (4,096 features), images of any size resampled to 224 px."""
+    """fc7 of a public VGG-16, images of any size resampled to 224 px. width: of fc6 and fc7."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 4096) -> None:
         super().__init__()
         self.encoder = vgg16()
-        self.fc6 = nn.Linear(512 * 7 * 7, 4096)
-        self.fc7 = nn.Linear(4096, 4096)
+        self.fc6 = skip_init(nn.Linear, self.encoder.out_features, width)
+        self.fc7 = skip_init(nn.Linear, width, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images (B, 3, S, S) in [0, 1] to unit features (B, 4096)."""
+        """images (B, 3, S, S) in [0, 1] to unit features (B, width)."""
         x = interpolate(images, (224, 224), mode="bilinear", align_corners=False, antialias=True)
         x = relu(self.fc6(self.encoder(x)))
         return normalize(relu(self.fc7(x)).float(), dim=1)
@@ -72,17 +73,18 @@ def _load_own(path: Path) -> IdentityNet:
 
 
 def _load_public(path: Path) -> PublicVGG:
+    if not path.is_file():
+        raise InputError(path, "no such file", "set mvfnet.identity.path to null to use the network trained here")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means "not a plain state dict"
         raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
-    net = PublicVGG()
     trunk = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    parts = {"fc6": "classifier.0", "fc7": "classifier.3"}
     try:
+        net = PublicVGG(len(state["classifier.3.bias"]))
         net.encoder.trunk.load_state_dict(trunk)
-        for ours, theirs in parts.items():
-            getattr(net, ours).load_state_dict({k: state[f"{theirs}.{k}"] for k in ("weight", "bias")})
+        for ours, theirs in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
+            net.get_submodule(ours).load_state_dict({k: state[f"{theirs}.{k}"] for k in ("weight", "bias")})
     except (RuntimeError, KeyError) as error:
         raise InputError(path, "a VGG-16 in torchvision's layout", str(error).splitlines()[0]) from error
     return net

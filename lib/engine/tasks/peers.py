@@ -17,7 +17,7 @@ from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 
-Objective = Callable[[Callable[[Tensor], SinglePrediction], dict[str, Tensor]], dict[str, Tensor]]
+Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 """The network and a batch to weighted loss terms: `Supervised` here, Tran, MoFA and Genova in `lib.models.peers`."""
 
 
@@ -28,9 +28,10 @@ class Supervised:
         self.face, self.weights = face, weights or Weights()
         self.points = landmark_weights(self.weights.contour)
 
-    def __call__(self, model: Callable[[Tensor], SinglePrediction], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L_sup term by term, weighted by lambda_1..4; batch as of `PeersTask.batch`."""
-        p, w, size = model(batch["images"]), self.weights, batch["images"].shape[-1]
+        w, size = self.weights, batch["images"].shape[-1]
+        p: SinglePrediction = model(batch["images"])
         marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
         labels = WeakPerspectiveCamera(batch["scale"], batch["R"], batch["t2d"])
         alpha, beta = batch["alpha"][:, : p.alpha.shape[1]], batch["beta"][:, : p.beta.shape[1]]

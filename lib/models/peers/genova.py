@@ -6,7 +6,8 @@ predictions must be distributed as the morphable model is (batch distribution lo
 rendering the parameters that it was made from (loopback loss). Section 3.3.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,8 @@ from lib.renderers.shading import ambient_light, directional_light
 YAWS = (-30.0, 0.0, 30.0)
 """Degrees: the fixed poses that renderings are compared in."""
 
-N_DRAWS = 9
-"""Random numbers that choose the pose, the light and the background of one rendering."""
+N_DRAWS = 10
+"""Random numbers that choose pose, light and background of a rendering, and whether it is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class Genova:
         self.points = landmark_weights(contour)
         self.centre = face_centre(model.face.mean[model.face.landmarks])
 
-    def __call__(self, model: Callable[[Tensor], SinglePrediction], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px and draw (B, N_DRAWS),
         random numbers in [0, 1) that choose pose and light of the renderings."""
-        p, w = model(batch["images"]), self.weights
+        w = self.weights
+        p: SinglePrediction = model(batch["images"])
         self.decoder.to(p.alpha.device)
+        self.recogniser.to(p.alpha.device)
         images, draw = batch["images"], batch["draw"]
         size = images.shape[-1]
         camera, light = sample_view(draw, self.centre.to(draw), size)
@@ -81,16 +84,18 @@ class Genova:
             "landmark": w.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
         }
         if w.loop > 0:
-            terms["loop"] = w.loop * self.loopback(model, p, rendered)
+            few = draw[:, 9].topk(-(-len(draw) // 3)).indices  # a third of the batch is enough, and a third of the work
+            terms["loop"] = w.loop * self.loopback(model, p, rendered, few)
         return terms
 
-    def loopback(self, model: Callable[[Tensor], SinglePrediction], p: SinglePrediction, rendered: Tensor) -> Tensor:
-        """The regressor's own rendering is a photograph with known parameters: learn from it.
+    def loopback(self, model: nn.Module, p: SinglePrediction, rendered: Tensor, rows: Tensor) -> Tensor:
+        """The network's own renderings are photographs with known parameters: learn from those in `rows`.
 
-        Neither the rendering nor the parameters it was made from are moved, only what the network sees in it.
+        Neither the renderings nor the parameters that they were made from are moved, only what the network sees in them.
         """
-        again = model(rendered.detach())
-        before = torch.cat([p.alpha, p.gamma], 1).detach()
+        with kept_statistics(model):
+            again: SinglePrediction = model(rendered[rows].detach())
+        before = torch.cat([p.alpha, p.gamma], 1)[rows].detach()
         return loopback(torch.cat([again.alpha, again.gamma], 1), before)
 
     def render(
@@ -128,3 +133,17 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
     colour = (0.85 + 0.3 * draw[:, 7:8]) * (0.95 + 0.1 * draw[:, 4:7])
     light = (1 - lamp)[:, None] * ambient_light(len(draw), 1.0, draw) + directional_light(direction, lamp.expand(-1, 3))
     return WeakPerspectiveCamera(scale, R, size / 2 - offset), light * colour[:, None]
+
+
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation does not take renderings into the statistics that it keeps for photographs."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    try:
+        for m in norms:
+            m.momentum = 0.0
+        yield
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum

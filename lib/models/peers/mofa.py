@@ -6,11 +6,10 @@ into coloured vertices on the image (section 4); the loss is how far those colou
 but the photograph is needed, helped by detected landmarks and the model's prior (section 5).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.losses.mofa import dense_photometric, statistical_regularisation
@@ -44,9 +43,10 @@ class MoFA:
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
         self.points = landmark_weights(contour)
 
-    def __call__(self, model: Callable[[Tensor], SinglePrediction], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px."""
-        p, w = model(batch["images"]), self.weights
+        w = self.weights
+        p: SinglePrediction = model(batch["images"])
         self.decoder.to(p.alpha.device)
         images = batch["images"]
         surface = self.decoder(p.alpha, p.beta, p.camera, p.gamma, p.light)

@@ -6,10 +6,9 @@ pooled, weighted by how well each went, into one target. Section 3.2: a network 
 photograph, with a loss that does not reward faces close to the mean.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.losses.coefficients import coefficient_loss
 from lib.losses.pose import pose_loss
@@ -38,9 +37,10 @@ class Tran:
     def __init__(self, weights: TranWeights | None = None) -> None:
         self.weights = weights or TranWeights()
 
-    def __call__(self, model: Callable[[Tensor], SinglePrediction], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs alpha_pooled, beta and label cameras."""
-        p, w = model(batch["images"]), self.weights
+        w = self.weights
+        p: SinglePrediction = model(batch["images"])
         target = batch["alpha_pooled"][:, : p.alpha.shape[1]]
         beta = batch["beta"][:, : p.beta.shape[1]]
         labels = WeakPerspectiveCamera(batch["scale"], batch["R"], batch["t2d"])

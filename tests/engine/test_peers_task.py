@@ -1,0 +1,167 @@
+"""The single-view peers of MVF-Net on a tiny pack: batches, stage 1, validation, and whole runs from params to files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib.core.checkpoint import save_weights
+from lib.core.errors import InputError
+from lib.data.triplets import TripletSet, write_pack
+from lib.engine.tasks.mvfnet import TripletSampler, Weights
+from lib.engine.tasks.peers import PeersTask, Supervised, single_views
+from lib.experiments import mvfnet as experiment
+from lib.experiments import mvfnet_peers
+from lib.models.identity_net import IdentityNet
+from lib.models.parts.encoders import build_encoder
+from lib.models.peers.genova import N_DRAWS
+from lib.models.peers.regressor import SinglePrediction, SingleRegressor, load_method
+from lib.models.peers.tran import Tran, TranWeights
+from lib.morphable.model import FaceModel
+from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.train import train_runs
+from tests.packs import make_pack, pack_arrays
+
+SIZE, K, E, A = 32, 10, 6, 5
+
+
+@pytest.fixture(scope="module")
+def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TripletSet, TripletSet]:
+    path = make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack.npz", n=24, size=SIZE, n_id=K, n_exp=E)
+    return TripletSet(path, "train", SIZE, face_model), TripletSet(path, "val", SIZE, face_model)
+
+
+def network(face: FaceModel) -> SingleRegressor:
+    torch.manual_seed(0)
+    return SingleRegressor(face, "resnet_tiny", K, E, A)
+
+
+class Oracle(torch.nn.Module):
+    """Says what the labels say."""
+
+    def __init__(self, batch: dict[str, torch.Tensor], alpha: torch.Tensor | None = None) -> None:
+        super().__init__()
+        n = len(batch["images"])
+        camera = WeakPerspectiveCamera(batch["scale"], batch["R"], batch["t2d"])
+        alpha = batch["alpha"] if alpha is None else alpha
+        self.p = SinglePrediction(alpha, batch["beta"], camera, torch.zeros(n, A), torch.zeros(n, 9, 3))
+
+    def forward(self, images: torch.Tensor) -> SinglePrediction:
+        return self.p
+
+
+def test_the_same_triplets_as_mvfnet_view_by_view(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
+    task = PeersTask(network(face_model), Supervised(face_model), *sets, batch_size=6, seed=3)
+    batch, triplets = task.batch(7), TripletSampler(sets[0], 6, seed=3)(7)
+    assert torch.equal(batch["images"], triplets.images.flatten(0, 1)) and len(batch["images"]) == 18
+    assert torch.equal(batch["alpha"][3:6], triplets.alpha[1].expand(3, -1))
+    assert batch["draw"].shape == (18, N_DRAWS)
+    again, other = task.batch(7), task.batch(8)
+    assert all(torch.equal(batch[k], again[k]) for k in batch) and not torch.equal(batch["draw"], other["draw"])
+    assert "truth" not in batch
+
+
+def test_stage_1_is_zero_at_the_labels_but_for_the_prior(
+    face_model: FaceModel, sets: tuple[TripletSet, TripletSet]
+) -> None:
+    objective = Supervised(face_model, Weights(lambda_4=2.0))
+    batch = PeersTask(network(face_model), objective, *sets, batch_size=6, seed=0).batch(0)
+    terms = objective(Oracle(batch), batch)
+    assert terms["landmark"] < 1e-3 and terms["pose"] < 1e-6 and terms["coefficients"] == 0
+    both = torch.cat([batch["alpha"], batch["beta"]], 1)
+    assert torch.isclose(terms["regularisation"], 2 * both.square().mean())
+
+
+def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
+    batch = single_views(TripletSampler(sets[0], 6, seed=0)(0).tensors())
+    batch["alpha_pooled"] = 0.5 * batch["alpha"]
+    tran = Tran(TranWeights(identity=4.0))
+    at_target = tran(Oracle(batch, batch["alpha_pooled"]), batch)
+    assert all(value < 1e-6 for value in at_target.values())
+    at_label, at_mean = tran(Oracle(batch), batch), tran(Oracle(batch, 0 * batch["alpha"]), batch)
+    square = batch["alpha_pooled"].square().mean()
+    assert torch.isclose(at_label["identity"], 4 * square, rtol=1e-4)  # too far
+    assert torch.isclose(at_mean["identity"], 12 * square, rtol=1e-4)  # not far enough: three times the price
+
+
+def test_learning_and_the_true_error(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
+    task = PeersTask(network(face_model), Supervised(face_model), *sets, batch_size=6, seed=0)
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=1e-3)
+    batch, losses = task.batch(0), []
+    for _ in range(15):
+        loss = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    figures = task.validate(task.model.eval())
+    views = [figures[f"val_mm_{v}"] for v in ("front", "left", "right")]
+    assert np.isclose(figures["val_mm"], np.mean(views)) and figures["val_mm_pool"] <= max(views)
+    val = sets[1].batch(torch.arange(len(sets[1])))
+    true = Oracle(single_views(val.tensors()))
+    true.forward = lambda images: SinglePrediction(val.alpha, val.beta, true.p.camera, true.p.gamma, true.p.light)  # type: ignore[method-assign]
+    true.weight = torch.nn.Parameter(torch.zeros(1))
+    task.objective = lambda model, batch: {}
+    assert task.validate(true)["val_mm"] < 0.02  # half precision of the truth
+
+
+def test_without_a_truth_only_the_terms(face_model: FaceModel, tmp_path: Path) -> None:
+    arrays = pack_arrays(face_model, n=6, size=SIZE, n_id=K, n_exp=E)
+    write_pack(tmp_path / "p.npz", {k: v for k, v in arrays.items() if not k.startswith("truth")})
+    val = TripletSet(tmp_path / "p.npz", "val", SIZE, face_model)
+    task = PeersTask(network(face_model), Supervised(face_model), val, val, batch_size=2, seed=0)
+    assert set(task.validate(task.model.eval())) == {
+        f"val_{k}" for k in ("landmark", "pose", "coefficients", "regularisation")
+    }
+
+
+# ---- whole runs ----
+
+
+@pytest.fixture
+def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A folder with all that the runs start from, and the settings of a training of seconds."""
+    monkeypatch.chdir(tmp_path)
+    face_model.save(tmp_path / "data/face_model.npz")
+    for seed, name in enumerate(("300wlp", "multipie")):
+        make_pack(face_model, tmp_path / f"data/smoke/triplets/{name}.npz", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "data/smoke/pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
+    meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}
+    save_weights(tmp_path / "data/smoke/identity/resnet_tiny.safetensors", IdentityNet("resnet_tiny", 16), meta)
+    for cached in (experiment.face_model, experiment.triplets):
+        cached.cache_clear()
+    runs = {"single": {"start": "pretrained", "loop": {"steps": 3, "lr": 1e-3}}}
+    runs |= {run: {"start": "single", "loop": {"steps": 2, "lr": 1e-4}} for run in ("tran", "mofa", "genova")}
+    mvfnet = {"image_size": SIZE, "n_id": K, "n_exp": E, "backbone": "resnet_tiny", "mirror_view": 2}
+    mvfnet |= {"frozen_norm": False, "weights": {}, "peers": {"n_alb": A}, "identity": {"path": None, "dim": 16}}
+    mvfnet |= {"loop": {"batch_size": 4, "threads": 1}, "runs": runs}
+    return {"profile": "smoke", "mvfnet": mvfnet}
+
+
+def test_all_peers_from_params_to_files(params: dict[str, Any], face_model: FaceModel) -> None:
+    summaries = train_runs(params, "mvfnet", ["single", "tran", "mofa", "genova"], seed=0)
+    assert [s["start"] for s in summaries] == ["pretrained", "single", "single", "single"]
+    assert all(np.isfinite(s["val_mm"]) and np.isfinite(s["val_mm_pool"]) for s in summaries)
+    nets = {run: load_method(f"data/smoke/runs/{run}-s0", face_model) for run in ("single", "tran", "mofa", "genova")}
+    moved = {run: not torch.equal(net.skin[0].weight, nets["single"].skin[0].weight) for run, net in nets.items()}
+    assert moved == {"single": False, "tran": False, "mofa": True, "genova": True}  # Tran's loss does not see the skin
+    assert all(not torch.equal(nets[r].shape[0].weight, nets["single"].shape[0].weight) for r in ("tran", "mofa"))
+
+
+def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="unknown run 'v9'"):
+        mvfnet_peers.prepare(params, "v9", 0)
+    with pytest.raises(InputError, match="single-s0"):
+        mvfnet_peers.prepare(params, "mofa", 0)
+    params["mvfnet"]["peers"] = {"n_alb": A, "mofa": {"phot": 1.0}}
+    with pytest.raises(InputError, match="phot"):
+        mvfnet_peers.prepare(params, "single", 0)
+    params["mvfnet"]["peers"] = {"n_alb": A}
+    train_runs(params, "mvfnet", ["single"], 0)
+    Path("data/smoke/identity/resnet_tiny.safetensors").unlink()
+    with pytest.raises(InputError, match="identity"):
+        mvfnet_peers.prepare(params, "genova", 0)
