@@ -1,4 +1,4 @@
-"""Losses of Genova et al., "Unsupervised Training for 3D Morphable Model Regression" (2018), section 3.3."""
+"""Losses of Genova et al., "Unsupervised Training for 3D Morphable Model Regression" (2018)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Losses of Tewari et al., "MoFA: Model-based Deep Convolutional Face Autoencoder" (2017), section 5."""
+"""Losses of Tewari et al., "MoFA: Model-based Deep Convolutional Face Autoencoder" (2017), section 6."""
 
 from torch import Tensor
 

@@ -1,6 +1,6 @@
 """Parameters of a face to the colours of its surface: the fixed, differentiable decoder of MoFA and Genova et al.
 
-After Tewari et al., "MoFA" (2017), section 3: linear shape, linear skin albedo, and light from three bands of spherical
+After Tewari et al., "MoFA" (2017), sections 4 and 5: linear shape, linear skin albedo, and light from three bands of spherical
 harmonics. It works on the cropped face, the part that photographs of a bare face show.
 """
 

@@ -3,7 +3,7 @@
 A network regresses shape and skin from a photograph so that renderings of them look like the same person to a face
 recognition network, from several sides (the multi-view identity loss). Two more losses keep it from fooling the recogniser:
 predictions must be distributed as the morphable model is (batch distribution loss), and the network must find in a
-rendering the parameters that it was made from (loopback loss). Section 3.3.
+rendering the parameters that it was made from (loopback loss).
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Tewari, Zollhofer, Kim, Garrido, Bernard, Perez, Theobalt: "MoFA: Model-based Deep Convolutional Face Autoencoder for
 Unsupervised Monocular Reconstruction" (ICCV 2017).
 
-An encoder regresses the parameters of a morphable model, its pose and its light (section 3); a fixed decoder turns them
-into coloured vertices on the image (section 4); the loss is how far those colours are from the image's, that is nothing
-but the photograph is needed, helped by detected landmarks and the model's prior (section 5).
+An encoder regresses the parameters of a morphable model, its pose and its light (section 4); a fixed decoder turns them
+into coloured vertices on the image (section 5); the loss is how far those colours are from the image's, that is nothing
+but the photograph is needed, helped by detected landmarks and the model's prior (section 6).
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class MoFA:
         images = batch["images"]
         surface = self.decoder(p.alpha, p.beta, p.camera, p.gamma, p.light)
         screen = p.camera.project(surface.vertices)
-        # section 4: a vertex is taken as visible when its surface faces the camera
+        # a vertex is taken as visible when its surface faces the camera
         seen = surface.normals.detach()[..., 2] > 0
         marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
         return {
