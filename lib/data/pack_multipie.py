@@ -40,7 +40,7 @@ CHUNK = 12  # subjects of one job
 MAX_YAW_ERROR = 35.0
 """Degrees by which landmarks may disagree with the camera that took the picture, before they count as a wrong detection."""
 
-_ROWS = ("images", "landmarks", "scale", "R", "t2d", "alpha", "beta", "quality", "side", "yaw", "light")
+_ROWS = ("landmarks", "scale", "R", "t2d", "alpha", "beta", "quality", "side", "yaw", "light")
 
 
 def select(groups: list[Group], config: MultiPieConfig) -> list[Group]:
@@ -71,15 +71,23 @@ def cut(image: np.ndarray, A: torch.Tensor, size: int) -> np.ndarray:
     return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def pack_views(views: list[View], fit: LabelFit, face: FaceModel, size: int, contour: str) -> dict[str, np.ndarray]:
-    """Rows of the pack (without light and group) of V views and their labels in picture pixels.
+def crop_views(views: list[View], face: FaceModel, size: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Crops (V, P, P, 3) uint8 of a group's views and their maps A (V, 2, 3) from picture to crop pixels.
 
-    size: side of the network's input, px; crops are `margin(size)` larger on each side.
+    size: side of the network's input, px; P is 2 `margin(size)` larger.
     """
     border = margin(size)
     landmarks = torch.from_numpy(np.stack([view.landmarks for view in views]))
     A = crop_transform(landmarks, size, face.mean[face.landmarks].double())
     A[:, :, 2] += border
+    return np.stack([cut(view.image, a, size + 2 * border) for view, a in zip(views, A, strict=True)]), A
+
+
+def label_crops(
+    landmarks: torch.Tensor, A: torch.Tensor, face: FaceModel, n_id: int, n_exp: int, contour: str
+) -> dict[str, np.ndarray]:
+    """Labels of M crops in crop pixels: the fit of each picture to its landmarks (M, 68, 2) in picture pixels, A (M, 2, 3)."""
+    fit = fit_labels(face, landmarks, n_id, n_exp, LabelFitOptions(contour=contour))
     if contour == "slide":
         landmarks = torch.cat([_contour(fit, face), landmarks[:, 17:]], 1)
     scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
@@ -91,13 +99,9 @@ def pack_views(views: list[View], fit: LabelFit, face: FaceModel, size: int, con
         "alpha": fit.alpha,
         "beta": fit.beta,
         "quality": fit.residual_mm,
-        "yaw": _yaw(fit.R),
+        "yaw": torch.rad2deg(matrix_to_euler(fit.R)[0]),
     }
-    return {
-        "images": np.stack([cut(view.image, a, size + 2 * border) for view, a in zip(views, A, strict=True)]),
-        "side": np.array([view.side for view in views], np.int8),
-        **{name: value.float().numpy() for name, value in numbers.items()},
-    }
+    return {name: value.float().numpy() for name, value in numbers.items()}
 
 
 def _contour(fit: LabelFit, face: FaceModel) -> torch.Tensor:
@@ -106,10 +110,6 @@ def _contour(fit: LabelFit, face: FaceModel) -> torch.Tensor:
     basis = torch.cat([face.id_basis[: fit.alpha.shape[1], index], face.exp_basis[: fit.beta.shape[1], index]])
     shape = torch.cat([fit.alpha, fit.beta], 1) @ basis.flatten(1).double()
     return fit.camera.project(face.mean[index].double() + shape.unflatten(1, (-1, 3)))[..., :2]
-
-
-def _yaw(R: torch.Tensor) -> torch.Tensor:
-    return torch.rad2deg(matrix_to_euler(R)[0])
 
 
 _FACES: dict[str, FaceModel] = {}
@@ -125,31 +125,33 @@ def _work(job: _Job) -> None:
     if face_model not in _FACES:
         _FACES[face_model] = FaceModel.load(face_model)
     face = _FACES[face_model]
-    options = LabelFitOptions(contour=config.contour)
-    rows: list[dict[str, np.ndarray]] = []
-    keys: list[tuple[str, int, int]] = []
-    cameras: list[str] = []
-    for group, views in data:
-        fit = fit_labels(face, torch.from_numpy(np.stack([v.landmarks for v in views])), n_id, n_exp, options)
-        expected = torch.tensor([config.sign * CAMERAS[v.camera].yaw for v in views])
-        wrong = (_yaw(fit.R) - expected).abs() > MAX_YAW_ERROR
-        for view, yaw in zip(np.array(views, object)[wrong.numpy()], _yaw(fit.R)[wrong].tolist(), strict=True):
-            camera = config.sign * CAMERAS[view.camera].yaw
-            data.skipped[view.path.name] = f"{view.path}: landmarks of yaw {yaw:.0f} in a camera at {camera:.0f}"
-        # a table of the wrong sign must not pass for wrong detections: the yaw of every view goes to the direction check
-        rows.append(
-            pack_views(views, fit, face, size, config.contour)
-            | {"light": np.full(len(views), group.light, np.int32), "wrong": wrong.numpy()}
-        )
+    images, maps, views, keys, lengths, lights = [], [], [], [], [], []
+    for group, seen in data:
+        crops, A = crop_views(seen, face, size)
+        images.append(crops)
+        maps.append(A)
+        views += [(view.path, view.camera, view.side, view.landmarks) for view in seen]  # not the pictures
         keys.append((group.subject, group.session, group.recording))
-        cameras += [view.camera for view in views]
-    arrays: dict[str, Any] = {name: np.concatenate([row[name] for row in rows]) for name in (*_ROWS, "wrong") if rows}
+        lengths.append(len(seen))
+        lights += [group.light] * len(seen)
+    arrays: dict[str, Any] = {}
+    if views:
+        landmarks = torch.from_numpy(np.stack([points for _, _, _, points in views]))
+        arrays = label_crops(landmarks, torch.cat(maps), face, n_id, n_exp, config.contour)
+        expected = np.array([config.sign * CAMERAS[camera].yaw for _, camera, _, _ in views])
+        # only marked: a table of the wrong sign must not pass for wrong detections before the directions are checked
+        arrays["wrong"] = np.abs(arrays["yaw"] - expected) > MAX_YAW_ERROR
+        arrays |= {"images": np.concatenate(images), "light": np.array(lights, np.int32)}
+        arrays["side"] = np.array([side for _, _, side, _ in views], np.int8)
+        for k in np.flatnonzero(arrays["wrong"]):
+            path, text = views[k][0], f"landmarks of yaw {arrays['yaw'][k]:.0f} in a camera at {expected[k]:.0f}"
+            data.skipped[path.name] = f"{path}: {text}"
     save_npz_atomic(
         file,
         subject=np.array([key[0] for key in keys], str),
         instant=np.array([key[1:] for key in keys], np.int64).reshape(-1, 2),
-        length=np.array([len(row["side"]) for row in rows], np.int64),
-        camera=np.array(cameras, str),
+        length=np.array(lengths, np.int64),
+        camera=np.array([camera for _, camera, _, _ in views], str),
         skipped=np.array(list(data.skipped.values()), str),
         **arrays,
     )
@@ -232,7 +234,7 @@ def _join(
         images[start : start + len(rows)] = part["images"][rows]
         start += len(rows)
     arrays: dict[str, Any] = {
-        name: np.concatenate([part[name][rows] for part, rows in zip(full, keep, strict=True)]) for name in _ROWS[1:]
+        name: np.concatenate([part[name][rows] for part, rows in zip(full, keep, strict=True)]) for name in _ROWS
     }
     keys = [
         (str(subject), *instant)
