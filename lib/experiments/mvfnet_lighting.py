@@ -9,7 +9,7 @@ of other power and colour (1); everything else stays the same. Two parts:
   them through the input alone.
 * "losses": each loss is minimised on each triplet by itself, from v1's prediction, with the same steps of Adam: landmarks
   alone, with the photometric loss, with the alignment loss, with both. This is what the paper's argument is about: what a
-  loss wants under inconsistent light, without what a network learnt on other pictures.
+  loss wants under inconsistent light, without what a network learnt on other pictures. The weights are the training's.
 
 Writes results/mvfnet/<profile>/lighting.csv: method, seed, subject, level, part, metric, value (mm).
 """
@@ -31,7 +31,7 @@ from lib.data.people import People
 from lib.data.triplet_studio import StudioTriplets, render_triplets
 from lib.engine.device import bf16_is_fast
 from lib.engine.runs import run_folder
-from lib.engine.tasks.mvfnet import identity_error
+from lib.engine.tasks.mvfnet import Weights, identity_error
 from lib.experiments.mvfnet_landscape import FACE_MODEL, flow_path, take
 from lib.losses.alignment import Flow
 from lib.losses.coefficients import regularisation
@@ -57,17 +57,14 @@ START = "start"
 class LightingConfig:
     """subjects: how many people. levels: of light difference, 0 to 1. steps, lr_shape (standard deviations), lr_pose (units
     of ``normalised_pose``): of Adam, with a cosine decay. prior: weight of the mean squared coefficient. batch_size:
-    triplets refined side by side, each by itself. seed: of the people. photo, align, landmark: weights of equation (9)."""
+    triplets refined side by side, each by itself. seed: of the people."""
 
     subjects: int = 24
     levels: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
-    steps: int = 25
+    steps: int = 30
     lr_shape: float = 0.05
     lr_pose: float = 0.005
     prior: float = 0.3
-    landmark: float = 1.0
-    photo: float = 10.0
-    align: float = 0.1
     batch_size: int = 12
     seed: int = 0
 
@@ -147,15 +144,15 @@ def compare_networks(
 
 def compare_losses(
     network: MVFNet, seed: int, flow: Flow, sets: dict[float, StudioTriplets], face: FaceModel, config: LightingConfig,
-    mixed: bool = False,
+    weights: SelfSupervisionWeights, mixed: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Part "losses": rows of the error of every arm at every level, and of where all of them start."""
+    """Part "losses": rows of the error of every arm at every level, and of where all of them start. weights: equation (9)."""
     size = next(iter(sets.values())).images.shape[-1]
     criteria = {
         name: SelfSupervision(
             face,
             flow if align else None,
-            SelfSupervisionWeights(config.landmark, config.photo * photo, config.align * align),
+            SelfSupervisionWeights(weights.landmark, weights.photo * photo, weights.align * align),
             size,
             mixed=mixed,
         )
@@ -191,7 +188,9 @@ def main() -> None:
     rows = compare_networks(networks, sets, face)
     seed = cfg["seeds"][0]
     flow = load_flow(section(params, "flow.kind"), flow_path(params))
-    rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, bf16_is_fast())
+    w = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
+    weights = SelfSupervisionWeights(w.lambda_5, w.lambda_6, w.lambda_7)  # what v2 to v4 are trained with
+    rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, weights, bf16_is_fast())
     table = pd.DataFrame(rows)
     out = Path("results/mvfnet") / params["profile"] / "lighting.csv"
     figures.write_lighting(Path("results/figures") / params["profile"], table, people, config.seed)

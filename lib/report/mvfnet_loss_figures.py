@@ -320,6 +320,32 @@ def lighting_curves(table: pd.DataFrame) -> Any:
     return figure
 
 
+COMPARISONS = {
+    "losses": (
+        ("photometric", "photometric + alignment"),
+        ("photometric", "alignment"),
+        ("landmarks", "photometric"),
+        ("landmarks", "photometric + alignment"),
+    ),
+    "networks": (("v2", "v4"), ("v2", "v3"), ("v1", "v4")),
+}
+
+
+def lighting_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences over people: columns part, first, second, level, difference (first minus second, mm), low, high."""
+    rows = []
+    for part, pairs in COMPARISONS.items():
+        means = table[table["part"] == part].pivot_table(index=["level", "subject"], columns="method", values="value")
+        for first, second in pairs:
+            if first not in means or second not in means:
+                continue
+            for level, difference in (means[first] - means[second]).groupby(level="level"):
+                mean, low, high = _interval(difference.to_numpy())
+                place = {"part": part, "first": first, "second": second, "level": float(str(level))}
+                rows.append(place | {"difference": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
 def lighting_inputs(people: People, levels: Sequence[float], size: int = 128, seed: int = 0) -> Any:
     """One face at every level of light difference: what figure 8's inputs look like here."""
     import matplotlib.pyplot as plt

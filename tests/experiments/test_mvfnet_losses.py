@@ -129,7 +129,7 @@ def test_the_same_people_at_every_level(people):
 
 
 def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
-    config = lighting.LightingConfig(subjects=3, steps=12, prior=0.1, photo=30.0)
+    config = lighting.LightingConfig(subjects=3, steps=12, prior=0.1)
     t = lighting.people_at(people, config, 64, 0.0)
     start = start_at(t, people)
     criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(1.0, 30.0, 0.0), 64)
@@ -162,7 +162,7 @@ def test_the_table_has_every_arm_and_level(people, monkeypatch):
                 torch.zeros(len(images), 10), torch.zeros(len(images), 4), torch.zeros(len(images), 3, 6)
             )
 
-    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config)
+    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config, SelfSupervisionWeights())
     rows += lighting.compare_networks({("v1", 0): Network()}, sets, people.model)
     table = pd.DataFrame(rows)
     assert list(table) == ["method", "seed", "subject", "level", "part", "metric", "value"]
