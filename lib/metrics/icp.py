@@ -140,6 +140,7 @@ def surface_icp(
     max_distance: float,
     iterations: int,
     scale: bool = True,
+    start: Similarity = IDENTITY,
 ) -> Similarity:
     """ICP of a predicted surface, already roughly aligned, onto scan points: point to plane, optionally with scale.
 
@@ -151,14 +152,14 @@ def surface_icp(
         points, normals: (M,3) of the scan; the normals span the planes.
         max_distance: scan points further than this (mm) from the surface do not pull: hair, holes of the prediction.
         iterations: at most; it stops when nothing moves by more than a hundredth of a millimetre.
-        scale: also fit one isotropic scale.
+        scale: also fit one isotropic scale. start: where to begin; the result includes it.
 
     Raises:
         InputError: fewer than 12 scan points within ``max_distance``.
 
     Source: Chen & Medioni 1992, linearised (Low 2004), with the similarity's seventh parameter.
     """
-    total = IDENTITY
+    total = start
     for _ in range(iterations):
         # the search structures of the surface stay where they are: the scan is taken to the surface instead
         home = (points - total.translation) @ total.rotation / total.scale

@@ -79,7 +79,7 @@ def _micc(scale: bool) -> tuple[Step, ...]:
         Step("crop.scan_ball", radius=95.0),
         Step("crop.referenced"),
         Step("align.landmarks", scale=scale),
-        Step("align.icp_surface", max_distance=10.0, iterations=20, points=1200, scale=scale),
+        Step("align.icp_surface", max_distance=10.0, iterations=20, points=600, polish=2, scale=scale),
         Step("correspond.scan_to_surface"),
         Step("measure.mean_plane_distance"),
     )

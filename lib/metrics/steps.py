@@ -185,16 +185,23 @@ def icp_rigid(state: State, max_distance: float, iterations: int, backend: str =
 
 
 @register("align.icp_surface")
-def icp_surface(state: State, max_distance: float, iterations: int, points: int, scale: bool = True) -> State:
-    """Point-to-plane ICP from about ``points`` of the scan's vertices (every n-th) to the prediction's surface."""
+def icp_surface(
+    state: State, max_distance: float, iterations: int, points: int, polish: int, scale: bool = True
+) -> State:
+    """Point-to-plane ICP from the scan's vertices to the prediction's surface.
+
+    First ``iterations`` with about ``points`` of the vertices (every n-th), then ``polish`` more with all of them.
+    """
     scan = state.scan
-    chosen = slice(None, None, max(1, len(scan.vertices) // points))
     surface = MeshQuery(state.points, state.faces)
+    some = slice(None, None, max(1, len(scan.vertices) // points))
+    total = IDENTITY
     try:
-        move = surface_icp(surface, scan.vertices[chosen], scan.normals[chosen], max_distance, iterations, scale)
+        for chosen, n in ((some, iterations), (slice(None), polish)):
+            total = surface_icp(surface, scan.vertices[chosen], scan.normals[chosen], max_distance, n, scale, total)
     except InputError as error:
         raise InputError(scan.name, str(error)) from error
-    return _moved(state, move)
+    return _moved(state, total)
 
 
 @register("correspond.known")

@@ -53,8 +53,8 @@ def left_out(path: Path) -> dict[str, str]:
     return dict(json.loads(path.read_text(encoding="utf-8"))["left_out"]) if path.is_file() else {}
 
 
-def write_report(params: dict[str, Any], results: Path = Path("results"), figures: bool = True) -> dict[str, Any]:
-    """Everything from the error files of the active profile. Returns what metrics.json holds.
+def load(params: dict[str, Any], results: Path = Path("results")) -> write.Report:
+    """The error files of the active profile and of the lighting experiment, with everything judged.
 
     Raises:
         InputError: see `lib.report.write.load_report` and `load_lighting`.
@@ -62,6 +62,12 @@ def write_report(params: dict[str, Any], results: Path = Path("results"), figure
     folder = results / MVFNET.key / str(params["profile"])
     report = write.load_report(MVFNET, params, results, load_lighting(folder / "lighting.csv"))
     report.facts["left_out"] = left_out(folder / "subjects.json")
+    return report
+
+
+def write_report(params: dict[str, Any], results: Path = Path("results"), figures: bool = True) -> dict[str, Any]:
+    """Everything from the error files of the active profile. Returns what metrics.json holds; raises as `load`."""
+    report = load(params, results)
     for table in MVFNET.tables:
         write.write_table(report, table, "all columns")
     write.write_claims(report, NOTES)

@@ -18,6 +18,11 @@ from lib.report.paper import Part
 from lib.report.stats import DEFAULT, Bootstrap
 
 
+def load(params: dict[str, Any], results: Path = Path("results")) -> write.Report:
+    """The error files of the active profile, with everything judged. Raises as `lib.report.write.load_report`."""
+    return write.load_report(SIAMESE, params, results)
+
+
 def ladder(errors: pd.DataFrame, metric: str, boot: Bootstrap = DEFAULT) -> list[Comparison]:
     """The statement "mean face > SV Frontal > the better multi-view model", each step over subjects, seeds averaged.
 
@@ -61,12 +66,8 @@ def ladder_json(steps: list[Comparison]) -> dict[str, Any]:
 
 
 def write_report(params: dict[str, Any], results: Path = Path("results"), figures: bool = True) -> dict[str, Any]:
-    """Everything from the error files of the active profile. Returns what metrics.json holds.
-
-    Raises:
-        InputError: see `lib.report.write.load_report`.
-    """
-    report = write.load_report(SIAMESE, params, results)
+    """Everything from the error files of the active profile. Returns what metrics.json holds; raises as `load`."""
+    report = load(params, results)
     steps = {metric: ladder(report.errors, metric, report.boot) for metric in report.judged}
     ladders = "\n".join(f"- By {tables.title(m)}: {ladder_text(parts)}." for m, parts in steps.items())
     ladders += "\n\nThe better multi-view model is the one of MV Add and MV Concat with the lower error here.\n\n"

@@ -17,7 +17,7 @@ from lib.core.params import load_params
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
 from lib.report.claims import judge
-from lib.report.errors import load_errors
+from lib.report.errors import load_errors, matrix
 from lib.report.paper import TABLE, Paper, Table, measure_name
 from lib.report.provenance import collect, footer
 from lib.report.stats import DEFAULT, Bootstrap
@@ -44,6 +44,24 @@ class Report:
     def columns(self) -> list[tuple[str, str]]:
         """(metric, condition) of every column."""
         return tables.measures(self.errors, self.paper)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Of the columns, each once."""
+        return list(dict.fromkeys(metric for metric, _ in self.columns))
+
+    def mean(self, method: str, metric: str, condition: str = "") -> float:
+        """A method's mean error in mm; NaN where it was not measured."""
+        values = matrix(self.errors, method, metric, condition).to_numpy()
+        return float(values.mean()) if values.size else float("nan")
+
+    def best(self, methods: Sequence[str], metric: str, condition: str = "") -> str:
+        """The one with the lowest mean error of those that were measured. Raises InputError when none was."""
+        means = {method: self.mean(method, metric, condition) for method in methods}
+        measured = {method: mean for method, mean in means.items() if np.isfinite(mean)}
+        if not measured:
+            raise InputError(self.folder / "errors", f"errors by {metric} of any of {', '.join(methods)}")
+        return min(measured, key=lambda method: measured[method])
 
 
 def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.DataFrame | None = None) -> Report:
@@ -94,7 +112,7 @@ def write_table(report: Report, table: Table, spread: str, after: str = "") -> N
     """<table>.csv, .md, .tex and their provenance; ``after`` follows the table."""
     frame, columns, facts = report.frames[table.key], report.columns, report.facts
     notes = "\n".join(f"- {m.label}: {m.note}." for m in table.methods if m.note)
-    metrics = list(dict.fromkeys(metric for metric, _ in columns))
+    metrics = report.metrics
     protocols = "\n".join(
         f"- {PROTOCOLS[m].title}: {PROTOCOLS[m].source}. `{PROTOCOLS[m]}`" for m in metrics if m in PROTOCOLS
     )
@@ -178,7 +196,7 @@ def write_figures(folder: Path, report: Report) -> list[Path]:
 
     matplotlib.use("Agg")
     paper, errors = report.paper, report.errors
-    metrics = list(dict.fromkeys(metric for metric, _ in report.columns))
+    metrics = report.metrics
     several = len(paper.tables) > 1
     figures = {
         f"methods_{table.key}" if several else "methods": plots.method_panels(

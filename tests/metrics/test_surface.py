@@ -120,3 +120,21 @@ def test_isolated_nearest_vertex_counts_itself() -> None:
     query = MeshQuery(vertices, np.array([[0, 1, 2]]))
     np.testing.assert_allclose(query.closest_on_incident(np.array([[0.2, 0.2, 4.0]])), [[0.2, 0.2, 5.0]])
     np.testing.assert_allclose(query.closest(np.array([[0.2, 0.2, 1.0]])), [[0.2, 0.2, 0.0]], atol=1e-12)
+
+
+def test_compiled_and_plain_incident_feet_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(4)
+    vertices, faces = relief(25, 120)
+    vertices = np.r_[vertices, [[0, 0, 200.0]]]  # a vertex without triangles
+    faces = np.r_[faces, [[3, 3, 4]], [[7, 8, 9]]]  # degenerate and flat ones
+    points = np.r_[
+        vertices[::7] + rng.normal(0, 3, (len(vertices[::7]), 3)), rng.normal(0, 80, (300, 3)), [[0, 0, 201.0]]
+    ]
+    mesh = MeshQuery(vertices, faces)
+    compiled = mesh.closest_on_incident(points)
+    monkeypatch.setattr("lib.metrics.surface._incident_feet", None)
+    plain = mesh.closest_on_incident(points)
+    distance = [np.linalg.norm(points - feet, axis=1) for feet in (compiled, plain)]
+    np.testing.assert_allclose(distance[0], distance[1], atol=1e-9)
+    np.testing.assert_allclose(compiled, plain, atol=1e-6)
