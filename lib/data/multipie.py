@@ -23,6 +23,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.log import log
+from lib.data.multipie_labels import label_index, read_label
 from lib.data.threedfaw import _numbers, _read_json
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ EXPRESSIONS: dict[tuple[int, int], str] = {
 """(session, recording) -> expression."""
 
 _NAME = re.compile(r"(\d{3})_(\d{2})_(\d{2})_(\d{3})_(\d{2})\.png", re.IGNORECASE)
-_LABEL = re.compile(r"(\d{3})_(\d{2})_(\d{2})_(\d{3})_(\d{2})_lm\.mat", re.IGNORECASE)
 
 
 class Shot(NamedTuple):
@@ -129,11 +129,12 @@ class MultiPie:
         strict: raise on what cannot be used; otherwise it is logged, kept in `skipped` and left out.
         sign: 1 = directions as in `CAMERAS`, -1 = the opposite.
         detector: name for `lib.photos.detectors.make_detector`, or a detector, for pictures without stored landmarks.
-        labels: folder with <token>/<image>_lm.mat; default MPie_Labels/labels below or beside the root.
+        label_folder: folder with <token>/<image>_lm.mat; default MPie_Labels/labels below or beside the root.
 
     Attributes:
         groups: every face and instant with a frontal, a left and a right picture, in the order of their names.
         skipped: group or file name -> why it is left out.
+        labels: (subject, session, recording, camera) -> file of hand labels.
 
     Raises:
         InputError: no such folder, no pictures in it, or cameras that make no triplet.
@@ -148,7 +149,7 @@ class MultiPie:
         strict: bool = False,
         sign: int = 1,
         detector: "str | Detector | None" = None,
-        labels: str | Path | None = None,
+        label_folder: str | Path | None = None,
     ) -> None:
         self.root, self.strict = Path(root), strict
         self.skipped: dict[str, str] = {}
@@ -160,7 +161,7 @@ class MultiPie:
                 self.root, "no such folder", "python -m lib.data.make_multipie_twin, or point it at the data"
             )
         self.data = _sessions_folder(self.root)
-        self._labels = _label_index(self._label_folder(labels))
+        self.labels = label_index(self._label_folder(label_folder))
         wanted_lights = None if lights is None else set(lights)
         wanted_sessions = None if sessions is None else set(sessions)
         groups: dict[tuple[str, int, int, int], Group] = {}
@@ -233,12 +234,13 @@ class MultiPie:
             InputError: none of the three has 68 points; 39 profile points cannot stand for them.
         """
         shot = parse_name(path.name)
-        label = self._labels.get((shot.subject, shot.session, shot.recording, shot.camera))
+        label = self.labels.get((shot.subject, shot.session, shot.recording, shot.camera))
+        profile = ""
         if label is not None:
             points = read_label(label)
-            if len(points) != 68:
-                raise InputError(label, f"68 points, found {len(points)} (profile labels name other points)")
-            return points
+            if len(points) == 68:
+                return points
+            profile = f" (the {len(points)} profile points of {label.name} are others)"
         for stored in (path.with_name("landmarks.json"), path.parents[2] / "landmarks.json"):
             if stored not in self._json:
                 self._json[stored] = _read_json(stored)
@@ -247,7 +249,9 @@ class MultiPie:
                 if found is not None:
                     return found
         if self._detector is None:
-            raise InputError(path, "no stored landmarks", "MPie_Labels, landmarks.json, or data.multipie.detector")
+            raise InputError(
+                path, f"68 stored landmarks{profile}", "MPie_Labels, landmarks.json, or data.multipie.detector"
+            )
         if isinstance(self._detector, str):
             from lib.photos.detectors import make_detector
 
@@ -272,15 +276,16 @@ class MultiPie:
             raise error
         if key not in self.skipped:
             self.skipped[key] = str(error)
-            log(f"Multi-PIE: left out ({len(self.skipped)} so far): {error}")
+            if len(self.skipped) <= 50 or len(self.skipped) % 1000 == 0:
+                log(f"Multi-PIE: left out ({len(self.skipped)} so far): {error}")
 
     def _label_folder(self, labels: str | Path | None) -> Path | None:
         if labels is not None:
             if not Path(labels).is_dir():
                 raise InputError(labels, "no such folder of landmark labels")
             return Path(labels)
-        tails = [base / "MPie_Labels" / "labels" for base in (self.root, self.data, self.root.parent)]
-        return next((folder for folder in tails if folder.is_dir()), None)
+        bases = (self.root, self.data, self.root.parent)
+        return next((f for f in (base / "MPie_Labels" / "labels" for base in bases) if f.is_dir()), None)
 
 
 def camera_sides(cameras: Sequence[str], sign: int = 1) -> dict[str, int]:
@@ -333,27 +338,6 @@ def read_picture(path: Path) -> np.ndarray:
         raise InputError(path, f"not a readable picture ({error})") from error
 
 
-def read_label(path: Path) -> np.ndarray:
-    """Points (68 or 39, 2) px of a _lm.mat file; stored 0-based, returned with pixel centres at +0.5.
-
-    Raises:
-        InputError: damaged, without `pts`, or of another shape.
-    """
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-    except Exception as error:  # a damaged .mat raises whatever the parser stumbles over
-        raise InputError(path, f"not a readable .mat file ({error})") from error
-    if "pts" not in content:
-        names = ", ".join(name for name in content if not name.startswith("__"))
-        raise InputError(path, f"a variable pts (has {names or 'nothing'})")
-    points = np.asarray(content["pts"])
-    if points.shape not in ((68, 2), (39, 2)) or points.dtype.kind not in "iuf" or not np.isfinite(points).all():
-        raise InputError(path, f"pts as 68 x 2 or 39 x 2 finite numbers, found {points.dtype} {points.shape}")
-    return points.astype(np.float64) + 0.5
-
-
 def validation_subjects(subjects: Sequence[str], share: float, seed: int) -> set[str]:
     """A random share of the subjects, at least one of several; subjects of one split are in no other."""
     ordered = sorted(set(subjects))
@@ -385,16 +369,6 @@ def _pictures(data: Path) -> Iterator[Path]:
 
 def _by_name(entry: os.DirEntry) -> str:
     return entry.name
-
-
-def _label_index(folder: Path | None) -> dict[tuple[str, int, int, str], Path]:
-    """(subject, session, recording, camera) -> a label file of any light."""
-    index: dict[tuple[str, int, int, str], Path] = {}
-    for path in sorted(folder.rglob("*_lm.mat")) if folder else []:
-        found = _LABEL.fullmatch(path.name)
-        if found:
-            index.setdefault((found[1], int(found[2]), int(found[3]), found[4]), path)
-    return index
 
 
 def data_root(params: dict[str, Any]) -> Path:

@@ -53,6 +53,7 @@ def select(groups: list[Group], config: MultiPieConfig) -> list[Group]:
         rng = np.random.default_rng([config.seed, 31, int(subject)])
         picks = sorted(rng.permutation(len(instants))[: config.instants])
         for lit in (instants[key] for i, key in enumerate(sorted(instants)) if i in picks):
+            lit = sorted(lit, key=lambda group: group.light)
             chosen += [lit[k] for k in sorted(rng.permutation(len(lit))[: config.lights])]
     return chosen
 
@@ -160,7 +161,7 @@ def _work(job: _Job) -> None:
 def signature_of(root: Path, groups: list[Group], config: MultiPieConfig, *parts: object) -> str:
     """What the pack depends on: the settings, the pictures' names and sizes, landmarks, the face model, the code."""
     here = Path(__file__).parent
-    names = ("pack_multipie.py", "multipie.py", "label_fit.py", "crops.py", "triplets.py")
+    names = ("pack_multipie.py", "multipie.py", "multipie_labels.py", "label_fit.py", "crops.py", "triplets.py")
     files = [(str(path.relative_to(root)), path.stat().st_size) for g in groups for _, path in sorted(g.views.items())]
     stored = sorted({path.parents[2] / "landmarks.json" for g in groups for path in g.views.values()})
     points = [path for path in stored if path.is_file()]
@@ -186,7 +187,8 @@ def pack(
     root, out = Path(root), Path(out)
     data = MultiPie(root, config.cameras, sign=config.sign, detector=config.detector)
     groups = select(data.groups, config)
-    signature = signature_of(root, groups, config, size, n_id, n_exp, Path(face_model))
+    labels = sorted(str(path) for path in data.labels.values())
+    signature = signature_of(root, groups, config, size, n_id, n_exp, labels, Path(face_model))
     try:
         if out.is_file() and str(map_npz(out, ("signature",))["signature"]) == signature:
             return 0
