@@ -1,5 +1,7 @@
 """What the identity network learns: to tell synthetic people apart, whatever the view, the light and the surroundings."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -66,27 +68,36 @@ class IdentityTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """On unseen people: rank-1 and verification errors of side views against front views, photographs as they are,
-        and the cut-out face against the photograph."""
-        batch = self.val.batch(np.arange(self.val_subjects), symmetrise=False)
-        device = next(model.parameters()).device
-        yaw = batch.yaw.abs()
-        row = torch.arange(len(yaw))
-        front, side = yaw.argmin(1), yaw.argmax(1)
-        camera = PerspectiveCamera(batch.K[row, side], batch.R[row, side], batch.t[row, side])
-        probe = batch.images[row, side]
-        mask = face_mask(batch.vertices[:, self.face_index], camera, self.faces, probe)
-        alone = cut_out(probe, mask, torch.Generator().manual_seed(0))
-        gallery, whole, cut = (
-            torch.cat([model(x[i : i + 100].to(device)) for i in range(0, len(x), 100)]).float().cpu()
-            for x in (batch.images[row, front], probe, alone)
-        )
-        figures = {}
-        for name, features in (("photo", whole), ("cut", cut)):
-            rank1, accuracy = recognition(features @ gallery.T)
-            figures[f"val_rank1_error_{name}"] = 1 - rank1
-            figures[f"val_verification_error_{name}"] = 1 - accuracy
-        return figures
+        """Shares of errors on unseen people; see `recognise`."""
+        figures = recognise(model, self.val, self.faces, self.face_index, self.val_subjects)
+        return {
+            f"val_{name}_error_{kind}": 1 - value for kind, found in figures.items() for name, value in found.items()
+        }
+
+
+@torch.no_grad()
+def recognise(
+    model: nn.Module | Callable[[Tensor], Tensor], data: TrainingSet, faces: Tensor, face_index: Tensor, people: int
+) -> dict[str, dict[str, float]]:
+    """Rank-1 rate and verification accuracy of the first `people` of a split: side views looked for among front views.
+
+    {"photo": photographs as they are, "cut": the probe's face cut out}, each with "rank1" and "verification".
+    """
+    batch = data.batch(np.arange(min(people, len(data))), symmetrise=False)
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    device = torch.device("cpu") if parameter is None else parameter.device
+    yaw, row = batch.yaw.abs(), torch.arange(len(batch.yaw))
+    front, side = yaw.argmin(1), yaw.argmax(1)
+    camera = PerspectiveCamera(batch.K[row, side], batch.R[row, side], batch.t[row, side])
+    probe = batch.images[row, side]
+    mask = face_mask(batch.vertices[:, face_index], camera, faces, probe)
+    alone = cut_out(probe, mask, torch.Generator().manual_seed(0))
+    gallery, whole, cut = (
+        torch.cat([model(x[i : i + 100].to(device)) for i in range(0, len(x), 100)]).float().cpu()
+        for x in (batch.images[row, front], probe, alone)
+    )
+    rates = {"photo": recognition(whole @ gallery.T), "cut": recognition(cut @ gallery.T)}
+    return {kind: {"rank1": rank1, "verification": accuracy} for kind, (rank1, accuracy) in rates.items()}
 
 
 def recognition(likeness: Tensor) -> tuple[float, float]:
