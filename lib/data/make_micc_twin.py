@@ -16,6 +16,7 @@ from random streams that no other twin uses. An interrupted run resumes.
 """
 
 import argparse
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,10 @@ STYLES = {"INC": INC, "IND": IND}
 
 @dataclass(frozen=True)
 class MiccTwinConfig:
-    """Section data.micc of params.yaml. `frames` counts per video; with `root` set nothing is synthesised."""
+    """Section data.micc of params.yaml. `frames` counts per video; with `root` set nothing is synthesised.
+
+    skip: subjects with flawed scans, frame_pattern: names of extracted frames such as frame%04d.jpg; for reading only.
+    """
 
     n_subjects: int
     root: str | None = None
@@ -87,12 +91,16 @@ class MiccTwinConfig:
     pitch: tuple[float, float] = (-35.0, 12.0)  # degrees, of the scans; negative = looking down
     shift: float = 60.0  # mm, how far scans lie off the origin (std)
     seed: int = 0
+    skip: tuple[int, ...] = FLAWED
+    frame_pattern: str | None = None
     scanner: ScannerConfig = field(default_factory=lambda: ScannerConfig(reach=115.0, heads=(-60.0, 0.0, 60.0)))
 
     def __post_init__(self) -> None:
         for name, least in (("n_subjects", 1), ("frames", 3), ("frame_size", 64)):
             if getattr(self, name) < least:
                 raise InputError(f"data.micc.{name}", f"at least {least}, found {getattr(self, name)}")
+        if self.frame_pattern is not None and not re.search(r"%0?\d*d", self.frame_pattern):
+            raise InputError("data.micc.frame_pattern", f"a name with %04d or the like, found {self.frame_pattern!r}")
 
 
 def stamp(number: int) -> str:
@@ -304,7 +312,8 @@ def make_twin(root: str | Path, config: MiccTwinConfig, face_model: str | Path, 
     root = Path(root)
     code = [path for path in sources() if path.parent.name == "morphable" or path.stem in _CODE]
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    signature = fingerprint(sorted(asdict(config).items(), key=lambda item: item[0]), *files, *code)
+    settings = {name: value for name, value in asdict(config).items() if name not in ("skip", "frame_pattern")}
+    signature = fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, *code)
     _remove_others(root, config.n_subjects)
     jobs = [(str(root), config, str(face_model), number, signature) for number in range(1, config.n_subjects + 1)]
     return sum(run_pool(_work, jobs, "MICC twin, subjects", workers))

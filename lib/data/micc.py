@@ -14,7 +14,6 @@ MVF-Net (section 4.1) and its peers; the list is an option. Whatever is left out
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from lib.core.log import log
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.data.crops import TARGET_YAW, fit_weak_perspective
 from lib.data.ljson import read_ljson
+from lib.data.micc_frames import STREAM_NAME, MiccFrame, frames_in
 from lib.data.mjpeg import jpeg_spans
 from lib.data.threedfaw import NOSE_TIP, _numbers, _read_json
 from lib.renderers.cameras import matrix_to_euler
@@ -56,40 +56,6 @@ class MiccLayout:
     landmarks2d: str = "landmarks.json"
     landmarks3d: str = "MICC_landmarks"
     truth: str = "truth/{id:02d}.npz"
-
-
-@dataclass
-class MiccFrame:
-    """One picture of a video.
-
-    Attributes:
-        name: file name, or the name that the frame of a stream would have when extracted.
-        condition: INC or IND.
-        path: the picture, or the stream that it is a part of.
-        span: its first byte and the byte after its last in a stream; None for a picture file.
-        landmarks2d: (68, 2) px, as detected; None while unknown.
-    """
-
-    name: str
-    condition: str
-    path: Path
-    span: tuple[int, int] | None = None
-    landmarks2d: np.ndarray | None = None
-
-    def image(self) -> np.ndarray:
-        """The picture (H, W, 3) uint8 RGB. Raises InputError when it cannot be decoded."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            source: Any = self.path
-            if self.span is not None:
-                with open(self.path, "rb") as stream:
-                    stream.seek(self.span[0])
-                    source = BytesIO(stream.read(self.span[1] - self.span[0]))
-            with Image.open(source) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-            raise InputError(f"{self.path} ({self.name})", f"not a readable picture ({error})") from error
 
 
 @dataclass
@@ -311,8 +277,7 @@ class Micc:
         if not streams:
             raise InputError(stem, f"no video {stem.name}.* and no folder {stem.name} with its frames")
         spans, damaged = jpeg_spans(streams[0])
-        pattern = self.layout.frames[0]
-        frames = [MiccFrame(pattern % (i + 1), condition, streams[0], span) for i, span in enumerate(spans)]
+        frames = [MiccFrame(STREAM_NAME % (i + 1), condition, streams[0], span) for i, span in enumerate(spans)]
         return frames, damaged, stem.with_name(f"{stem.name}.{self.layout.landmarks2d}")
 
     def _detect(self, subject: MiccSubject, condition: str) -> None:
@@ -358,23 +323,6 @@ class Micc:
             frames[:] = [frame for frame in frames if all(frame is not b for b in broken)]
 
 
-def frames_in(folder: Path, condition: str, patterns: Sequence[str]) -> list[MiccFrame]:
-    """Frames of a folder in numeric order, by the first of the patterns (such as frame_%04d.jpg) that any file fits.
-
-    Raises:
-        InputError: no file fits any pattern; the message shows a file that is there.
-    """
-    names = sorted(path.name for path in folder.iterdir())
-    for pattern in patterns:
-        before, _, after = re.split(r"(%0?\d*d)", pattern, maxsplit=1)
-        regex = re.compile(re.escape(before) + r"(\d+)" + re.escape(after), re.IGNORECASE)
-        matches = sorted((int(m[1]), m[0]) for m in map(regex.fullmatch, names) if m)
-        if matches:
-            return [MiccFrame(name, condition, folder / name) for _, name in matches]
-    there = f"; there is {names[0]}" if names else "; it is empty"
-    raise InputError(folder, f"frames named {' or '.join(patterns)}{there}", "give the pattern in MiccLayout.frames")
-
-
 def _nearest(scan: Mesh, points: np.ndarray, path: Path, reach: float = 10.0) -> np.ndarray:
     """Vertices (51,) nearest to points (51, 3), -1 for unknown points and those farther than `reach` mm from any."""
     known = np.isfinite(points).all(1)
@@ -387,6 +335,21 @@ def _nearest(scan: Mesh, points: np.ndarray, path: Path, reach: float = 10.0) ->
             path, f"a landmark on the nose tip within {reach:g} mm of the scan", "are both in the same frame?"
         )
     return marks
+
+
+def open_micc(
+    params: dict[str, Any], mean_landmarks: np.ndarray | torch.Tensor | None = None, strict: bool = False
+) -> Micc:
+    """The set that params.yaml names: the twin of the profile, or `data.micc.root` with its skip list and frame pattern.
+
+    Real frames without stored landmarks go through the detector of `photos.detector`; the twin has all of its own.
+    """
+    values = params["data"]["micc"]
+    pattern = values.get("frame_pattern")
+    layout = MiccLayout(frames=(pattern,)) if pattern else MiccLayout()
+    detector = params.get("photos", {}).get("detector", "auto") if values.get("root") else None
+    skip = tuple(values.get("skip", FLAWED))
+    return Micc(data_root(params), strict, skip, mean_landmarks, detector, layout=layout)
 
 
 def data_root(params: dict[str, Any]) -> Path:

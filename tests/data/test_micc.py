@@ -12,7 +12,7 @@ from PIL import Image
 from lib.core.errors import InputError
 from lib.core.mesh import Mesh, write_obj
 from lib.data.ljson import read_ljson, write_ljson
-from lib.data.micc import Micc, MiccFrame, MiccLayout, choose_triplet, landmark_yaw
+from lib.data.micc import Micc, MiccFrame, MiccLayout, choose_triplet, landmark_yaw, open_micc
 from lib.data.scene import rotations
 from lib.photos.detectors import Detection
 
@@ -281,6 +281,16 @@ def test_damaged_landmark_files_are_named(root, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"Indoor-Cooperative\.landmarks\.json"):
         Micc(root.path, strict=True)[1]
+
+
+def test_options_of_the_parameters(root, mean):
+    folder = root.folder(3, "PTZ-Indoor", ["img1.jpg"])
+    (folder / "landmarks.json").write_text(json.dumps({"img1.jpg": seen_at(mean, 5)}))
+    values = {"root": str(root.path), "skip": [1], "frame_pattern": "img%d.jpg"}
+    data = open_micc({"profile": "quick", "data": {"micc": values}, "photos": {"detector": "dlib"}})
+    assert data.ids == [2, 3] and data[3].videos["IND"][0].name == "img1.jpg"
+    with pytest.raises(InputError, match="quick/micc"):
+        open_micc({"profile": "quick-none", "data": {"micc": {"root": "tests/none/quick/micc"}}})
 
 
 def test_no_folder_and_no_subjects(tmp_path):

@@ -115,7 +115,7 @@ def test_resume_gives_the_same_bytes_and_fewer_subjects_remove_files(twin):
     assert make_twin(root, CONFIG, model, workers=0) == 0
 
 
-@pytest.mark.parametrize("bad", [{"n_subjects": 0}, {"frames": 2}, {"frame_size": 8}])
+@pytest.mark.parametrize("bad", [{"n_subjects": 0}, {"frames": 2}, {"frame_size": 8}, {"frame_pattern": "x.jpg"}])
 def test_bad_settings_are_named(bad):
     with pytest.raises(InputError, match=r"data\.micc"):
         MiccTwinConfig(**{"n_subjects": 1, **bad})
