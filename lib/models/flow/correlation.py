@@ -1,8 +1,11 @@
 """The two operators inside PWC-Net (Sun et al. 2018): the correlation of features and backward warping. Plain torch."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["correlation", "warp"]
 
@@ -24,17 +27,48 @@ def correlation(first: Tensor, second: Tensor, radius: int = 4) -> Tensor:
     Returns:
         (B, (2 radius + 1)^2, H, W), channels last in memory.
     """
-    b, c, h, w = first.shape
-    side = 2 * radius + 1
-    left = first.permute(0, 2, 3, 1) / c  # (B, H, W, C)
-    right = F.pad(second.permute(0, 2, 3, 1), (0, 0, radius, radius, radius, radius)).transpose(-1, -2)
-    planes = []
-    for dy in range(side):
-        row = torch.matmul(left, right[:, dy : dy + h])  # (B, H, W, W + 2 radius)
-        # element [x, x + k] for k = 0..2 radius: reading the rows with one more column than they have shifts each by one
-        skewed = F.pad(row.flatten(2), (0, w)).view(b, h, w, w + side)
-        planes.append(skewed[..., :side])
-    return torch.cat(planes, -1).permute(0, 3, 1, 2)
+    if torch.is_autocast_enabled(first.device.type):
+        kind = torch.get_autocast_dtype(first.device.type)
+        first, second = first.to(kind), second.to(kind)
+    left = first.permute(0, 2, 3, 1) / first.shape[1]
+    right = F.pad(second.permute(0, 2, 3, 1), (0, 0, radius, radius, radius, radius))
+    return _Bands.apply(left, right, 2 * radius + 1).permute(0, 3, 1, 2)
+
+
+class _Bands(torch.autograd.Function):
+    """left (B, H, W, C), right (B, H + side - 1, W + side - 1, C) -> (B, H, W, side * side); see `correlation`.
+
+    By hand because autograd would pad and add a whole gradient for every dy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, side: int) -> Tensor:
+        ctx.save_for_backward(left, right)
+        ctx.side = side
+        b, h, w, _ = left.shape
+        out = left.new_empty(b, h, w, side, side)
+        for dy in range(side):
+            row = torch.matmul(left, right[:, dy : dy + h].mT)  # (B, H, W, W + side - 1)
+            # element [x, x + k] for k < side: rows read with one more column than they have shift by one each
+            out[:, :, :, dy] = F.pad(row.flatten(2), (0, w)).view(b, h, w, w + side)[..., :side]
+        return out.flatten(3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        left, right = ctx.saved_tensors
+        side = ctx.side
+        b, h, w, _ = left.shape
+        planes = gradients[0].reshape(b, h, w, side, side)
+        d_left = torch.zeros_like(left) if ctx.needs_input_grad[0] else None
+        d_right = torch.zeros_like(right) if ctx.needs_input_grad[1] else None
+        for dy in range(side):
+            row = F.pad(planes[:, :, :, dy], (0, w)).flatten(2)[..., :-w].view(b, h, w, w + side - 1)
+            if d_left is not None:
+                d_left += torch.matmul(row, right[:, dy : dy + h])
+            if d_right is not None:
+                d_right[:, dy : dy + h] += torch.matmul(row.mT, left)
+        return d_left, d_right, None
 
 
 def warp(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ is that of the authors' PyTorch release, so that public weights fit; see `load.p
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,6 @@ from torch import Tensor, nn
 from lib.models.flow.correlation import correlation, warp
 
 __all__ = ["PWCNET", "PWCNET_TINY", "PWCConfig", "PWCNet"]
-
-FLOW_UNIT = 20.0
-"""Pixels of the input image that a flow of 1 inside the network means (section 4: the ground truth is divided by 20)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,9 @@ class PWCConfig:
     radius: of the correlation at levels `finest`.. top. decoder: widths of the dense decoder. context: widths of the
     context network, empty for none; dilations: of its layers. finest: level of the output.
     bgr: channel order of the input as the public weights want it. multiple: images are resized to multiples of it
-    (`resize`) or padded by repeating the border.
+    (`resize`) or padded by repeating the border. dense: the decoder's layers see all layers before them; without it this is
+    the paper's PWC-Net-small. unit: px of the image that a flow of 1 inside the network means. standardise: features are
+    centred and scaled before they are correlated. local: side of the cells in px for levelling the image's light, 0 for none.
     """
 
     channels: tuple[int, ...]
@@ -41,6 +41,10 @@ class PWCConfig:
     bgr: bool
     multiple: int
     resize: bool
+    dense: bool = True
+    unit: float = 20.0
+    standardise: bool = False
+    local: int = 0
 
 
 PWCNET = PWCConfig(
@@ -68,34 +72,73 @@ PWCNET_TINY = PWCConfig(
     bgr=False,
     multiple=8,
     resize=False,
+    dense=False,
+    unit=8.0,
+    standardise=True,
+    local=4,
 )
-"""The same for crops of 64 to 128 px on a CPU."""
+"""The same for crops of 64 to 128 px on a CPU, learnt in a few hundred steps. Three levels, since no motion there exceeds a few
+px of the third; no dense connections (the paper's small variant: a little worse, twice as fast); and two steps that public
+training gets from its size: the light is levelled, and features are standardised before correlation, without which the cost
+volume starts out flat and nothing is learnt for a long time."""
 
 
 def _conv(c_in: int, c_out: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, dilation, dilation), nn.LeakyReLU(0.1))
 
 
-class _Decoder(nn.Module):
-    """Flow estimator of one level (figure 4 of the paper): every layer sees all layers before it."""
+def _exact(x: Tensor) -> Tensor:
+    """Half precision as float32: flows and image statistics need the digits."""
+    return x if x.dtype == torch.float64 else x.float()
 
-    def __init__(self, c_in: int, widths: tuple[int, ...], coarser: int | None):
+
+class _Decoder(nn.Module):
+    """Flow estimator of one level (figure 4 of the paper): every layer sees all layers before it, if `dense`."""
+
+    def __init__(
+        self,
+        c_in: int,
+        widths: tuple[int, ...],
+        coarser: int | None,
+        dense: bool,
+    ):
         super().__init__()
+        self.dense = dense
         if coarser is not None:
             self.upflow = nn.ConvTranspose2d(2, 2, 4, 2, 1)
             self.upfeat = nn.ConvTranspose2d(coarser, 2, 4, 2, 1)
         self.layers = nn.ModuleList()
         for width in widths:
             self.layers.append(_conv(c_in, width))
-            c_in += width
+            c_in = c_in + width if dense else width
         self.out_features = c_in
         self.flow = nn.Conv2d(c_in, 2, 3, 1, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Input (B, c_in, h, w) to flow (B, 2, h, w) in units of 20 px and all features (B, out_features, h, w)."""
+        """Input (B, c_in, h, w) to flow (B, 2, h, w) in the network's unit and its features (B, out_features, h, w)."""
         for layer in self.layers:
-            x = torch.cat([layer(x), x], 1)
-        return self.flow(x).float(), x
+            x = torch.cat([layer(x), x], 1) if self.dense else layer(x)
+        return _exact(self.flow(x)), x
+
+
+def _standardised(x: Tensor) -> Tensor:
+    """Features (B, C, H, W) less each channel's mean, in units of their standard deviation over image and channels."""
+    x = x - x.mean((2, 3), keepdim=True)
+    return x * (_exact(x).square().mean((1, 2, 3), keepdim=True) + 1e-6).rsqrt().to(x.dtype)
+
+
+def _levelled(images: Tensor, cell: int) -> Tensor:
+    """Images (B, 3, H, W) less their local mean, in units of their local contrast (cells of `cell` px, three by three).
+
+    What light does to skin is smooth over the face, and gone after this: the network need not learn it from few pairs.
+    """
+    mean = F.avg_pool2d(images, cell)
+    square = F.avg_pool2d(images.square(), cell).mean(1, keepdim=True)
+    smooth = F.avg_pool2d(F.pad(torch.cat([mean, square], 1), (1, 1, 1, 1), mode="replicate"), 3, 1)
+    mean, square = smooth[:, :3], smooth[:, 3:]
+    gain = ((square - mean.square().mean(1, keepdim=True)).clamp(min=0) + 1e-3).rsqrt()
+    maps = F.interpolate(torch.cat([gain, mean * gain], 1), images.shape[-2:], mode="bilinear", align_corners=False)
+    return images * maps[:, :1] - maps[:, 1:]
 
 
 class PWCNet(nn.Module):
@@ -119,7 +162,7 @@ class PWCNet(nn.Module):
         for level in range(top, config.finest - 1, -1):
             volume = (2 * config.radius[level - config.finest] + 1) ** 2
             extra = 0 if coarser is None else config.channels[level - 1] + 4
-            decoder = _Decoder(volume + extra, config.decoder, coarser)
+            decoder = _Decoder(volume + extra, config.decoder, coarser, config.dense)
             self.decoder[str(level)] = decoder
             coarser = decoder.out_features
         self.refiner = nn.ModuleList()
@@ -136,6 +179,8 @@ class PWCNet(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Pyramid of images (B, 3, H, W), sides multiples of 2^levels: level 1 first, level l of H / 2^l x W / 2^l."""
+        if self.config.local:
+            images = _levelled(_exact(images), self.config.local)
         x = (images.flip(1) if self.config.bgr else images).contiguous(memory_format=torch.channels_last)
         pyramid = []
         for level in self.extractor:
@@ -149,24 +194,26 @@ class PWCNet(nn.Module):
         flow: Tensor | None = None
         x: Tensor | None = None
         for level in range(len(first), self.config.finest - 1, -1):
-            decoder = self.decoder[str(level)]
+            decoder: Any = self.decoder[str(level)]
             radius = self.config.radius[level - self.config.finest]
             a, b = first[level - 1], second[level - 1]
+            if self.config.standardise:
+                a, b = _standardised(a), _standardised(b)
             if flow is None or x is None:
                 x = F.leaky_relu(correlation(a, b, radius), 0.1)
             else:
-                up = decoder.upflow(flow).float()
-                b, _ = warp(b, up * (FLOW_UNIT / 2**level))
+                up = _exact(decoder.upflow(flow))
+                b, _ = warp(b, up * (self.config.unit / 2**level))
                 cost = F.leaky_relu(correlation(a, b, radius), 0.1)
-                x = torch.cat([cost, a, up.to(cost.dtype), decoder.upfeat(x)], 1)
+                x = torch.cat([cost, first[level - 1], up.to(cost.dtype), decoder.upfeat(x)], 1)
             flow, x = decoder(x)
             flows.append(flow)
         if self.refiner:
             assert flow is not None
             for layer in self.refiner:
                 x = layer(x)
-            flows[-1] = flow + x.float()  # type: ignore[union-attr]
-        return [f * FLOW_UNIT for f in flows]
+            flows[-1] = flow + _exact(x)  # type: ignore[union-attr]
+        return [f * self.config.unit for f in flows]
 
     def pyramid(self, image1: Tensor, image2: Tensor) -> list[Tensor]:
         """Flows of all levels, coarsest first, for a multi-scale loss; images as `decode` wants them."""

@@ -1,0 +1,292 @@
+"""Optical flow networks: their operators against brute force, their symmetries, and weights under public names."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.core.checkpoint import save_weights
+from lib.core.errors import InputError
+from lib.models.flow import KINDS, PWCNet, build_flow, load_flow
+from lib.models.flow.correlation import correlation, warp
+from lib.models.flow.load import pwcnet_names, raft_names
+from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY
+
+
+def brute_force(first, second, radius):
+    b, _, h, w = first.shape
+    out = first.new_zeros(b, (2 * radius + 1) ** 2, h, w)
+    for i, (dy, dx) in enumerate((y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)):
+        for y in range(h):
+            for x in range(w):
+                if 0 <= y + dy < h and 0 <= x + dx < w:
+                    out[:, i, y, x] = (first[:, :, y, x] * second[:, :, y + dy, x + dx]).mean(1)
+    return out
+
+
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7), st.integers(1, 4), st.integers(0, 2**31))
+def test_correlation_is_what_its_formula_says(c, h, w, radius, seed):
+    g = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(2, 2, c, h, w, generator=g).unbind(1)
+    torch.testing.assert_close(correlation(a, b, radius), brute_force(a, b, radius))
+
+
+def test_correlation_gradient():
+    a, b = torch.randn(2, 1, 2, 3, 4, dtype=torch.double).requires_grad_().unbind(0)
+    assert torch.autograd.gradcheck(lambda x, y: correlation(x, y, 2), (a, b))
+    assert torch.autograd.gradcheck(lambda y: correlation(a.detach(), y, 1), (b,))
+
+
+def test_correlation_peaks_at_the_displacement():
+    """Image 2 is image 1 moved 2 px to the right and 1 px up: the matching channel has dx = 2, dy = -1."""
+    a = torch.randn(1, 32, 9, 9)
+    b = torch.roll(a, (-1, 2), (2, 3))
+    peak = correlation(a, b, 3)[0, :, 4, 4].argmax()
+    assert (int(peak) // 7 - 3, int(peak) % 7 - 3) == (-1, 2)
+
+
+def test_warp_undoes_a_whole_pixel_shift_and_knows_the_border():
+    x = torch.rand(1, 2, 5, 6)
+    flow = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 5, 6)
+    out, inside = warp(x, flow)
+    torch.testing.assert_close(out[:, :, 1:, :4], x[:, :, :4, 2:])
+    expected = torch.zeros(1, 1, 5, 6, dtype=torch.bool)
+    expected[:, :, 1:, :4] = True
+    assert torch.equal(inside, expected)
+    assert (out[~inside.expand_as(out)] == 0).all()
+    same, inside = warp(x, torch.zeros_like(flow))
+    torch.testing.assert_close(same, x)
+    assert inside.all()
+
+
+def test_warp_gradient():
+    x = torch.rand(1, 2, 5, 5, dtype=torch.double, requires_grad=True)
+    flow = (0.37 + 0.3 * torch.rand(1, 2, 5, 5, dtype=torch.double)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, f: warp(a, f)[0], (x, flow))
+
+
+@pytest.mark.parametrize("kind", ["pwcnet_tiny", "raft_small"])
+def test_any_size_and_gradients_to_both_images(kind):
+    torch.manual_seed(0)
+    flow = load_flow(kind, None)
+    if kind == "raft_small":
+        flow.iterations = 2
+    assert not flow.training
+    assert not any(p.requires_grad for p in flow.parameters())
+    a, b = torch.rand(2, 1, 3, 45, 53, requires_grad=True).unbind(0)
+    out = flow(a, b)
+    assert out.shape == (1, 2, 45, 53)
+    assert out.dtype == torch.float32
+    for gradient in torch.autograd.grad(out.square().mean(), (a, b)):
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().sum() > 0
+
+
+def test_pwcnet_has_the_published_size():
+    net = build_flow("pwcnet")
+    assert sum(p.numel() for p in net.parameters()) == 9_374_274
+    assert net.padded_size(436, 1024) == (448, 1024)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        levels = net.pyramid(x, x)
+    assert [tuple(f.shape[2:]) for f in levels] == [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
+
+
+def test_gradient_to_the_image_is_the_derivative():
+    """Against a central difference along a random direction, in double precision."""
+    torch.manual_seed(1)
+    net = PWCNet(PWCNET_TINY).double().eval().requires_grad_(False)
+    a, b = torch.rand(2, 1, 3, 32, 32, dtype=torch.double)
+    direction = torch.randn_like(b)
+
+    def value(t):
+        return net(a, b + t * direction).square().mean()
+
+    t = torch.zeros((), dtype=torch.double, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(t), t)
+    h = 1e-7
+    numeric = (value(torch.tensor(h)) - value(torch.tensor(-h))) / (2 * h)
+    torch.testing.assert_close(slope, numeric, rtol=1e-4, atol=1e-6)
+
+
+def test_bidirectional_equals_two_calls():
+    torch.manual_seed(0)
+    net = load_flow("pwcnet_tiny", None)
+    a, b = torch.rand(2, 2, 3, 40, 48)
+    forward, backward = net.bidirectional(a, b)
+    torch.testing.assert_close(forward, net(a, b), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(backward, net(b, a), rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_changes_little_and_stays_float32():
+    torch.manual_seed(0)
+    net = load_flow("pwcnet_tiny", None)
+    a, b = torch.rand(2, 2, 3, 64, 64)
+    exact = net(a, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = net(a, b)
+    assert mixed.dtype == torch.float32
+    assert (mixed - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+def test_light_is_levelled():
+    """The narrowed network sees hardly any difference between an image and the same with gain and offset."""
+    torch.manual_seed(0)
+    net = load_flow("pwcnet_tiny", None)
+    x = torch.rand(1, 3, 64, 64)
+    top = net.features(x)[-1]
+    other = net.features(0.6 * x + 0.2)[-1]
+    assert (top - other).norm() < 0.05 * top.norm()
+
+
+def test_refuses_images_of_different_shape():
+    with pytest.raises(ValueError, match="two batches"):
+        load_flow("pwcnet_tiny", None)(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 32))
+    with pytest.raises(ValueError, match="known: pwcnet_tiny"):
+        load_flow("flownet", None)
+
+
+# ---- public names ----
+def nvlabs(key):
+    """Our name of a weight in the authors' file: the inverse of the table, written independently."""
+    if m := re.fullmatch(r"extractor\.(\d)\.(\d)\.0\.(\w+)", key):
+        level = int(m[1]) + 1
+        return f"conv{level}{(['aa', 'a', 'b'] if level == 6 else ['a', 'aa', 'b'])[int(m[2])]}.0.{m[3]}"
+    if m := re.fullmatch(r"decoder\.(\d)\.layers\.(\d)\.0\.(\w+)", key):
+        return f"conv{m[1]}_{m[2]}.0.{m[3]}"
+    if m := re.fullmatch(r"decoder\.(\d)\.(flow|upflow|upfeat)\.(\w+)", key):
+        level = int(m[1])
+        return {"flow": f"predict_flow{level}", "upflow": f"deconv{level + 1}", "upfeat": f"upfeat{level + 1}"}[
+            m[2]
+        ] + f".{m[3]}"
+    m = re.fullmatch(r"refiner\.(\d)\.(?:0\.)?(\w+)", key)
+    return f"dc_conv{int(m[1]) + 1}." + ("" if m[1] == "6" else "0.") + m[2]
+
+
+WORDS = ["One", "Two", "Thr", "Fou", "Fiv", "Six"]
+
+
+def sniklaus(key, word="module"):
+    if m := re.fullmatch(r"extractor\.(\d)\.(\d)\.0\.(\w+)", key):
+        return f"{word}Extractor.{word}{WORDS[int(m[1])]}.{2 * int(m[2])}.{m[3]}"
+    if m := re.fullmatch(r"decoder\.(\d)\.layers\.(\d)\.0\.(\w+)", key):
+        return f"{word}{WORDS[int(m[1]) - 1]}.{word}{WORDS[int(m[2])]}.0.{m[3]}"
+    if m := re.fullmatch(r"decoder\.(\d)\.flow\.(\w+)", key):
+        return f"{word}{WORDS[int(m[1]) - 1]}.{word}Six.0.{m[2]}"
+    if m := re.fullmatch(r"decoder\.(\d)\.up(flow|feat)\.(\w+)", key):
+        return f"{word}{WORDS[int(m[1]) - 1]}.{word}Up{m[2]}.{m[3]}"
+    m = re.fullmatch(r"refiner\.(\d)\.(?:0\.)?(\w+)", key)
+    return f"{word}Refiner.{word}Main.{2 * int(m[1])}.{m[2]}"
+
+
+@pytest.mark.parametrize("naming", [nvlabs, sniklaus, lambda k: sniklaus(k, "net"), lambda k: "module." + nvlabs(k)])
+def test_public_pwcnet_names_load(tmp_path, naming):
+    torch.manual_seed(3)
+    state = PWCNet(PWCNET).state_dict()
+    public = {naming(k): v for k, v in state.items()}
+    assert len(public) == len(state)
+    if "deconv3.weight" in public:
+        public["deconv2.weight"] = torch.zeros(2, 2, 4, 4)  # in the authors' file, used by nobody
+    path = tmp_path / "pwc_net.pth.tar"
+    torch.save({"state_dict": public} if "deconv3.weight" in public else public, path)
+    loaded = load_flow("pwcnet", path).state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in state.items())
+
+
+def test_known_public_names():
+    """A few names from both public repositories, spelt out."""
+    assert pwcnet_names("conv6aa.0.weight") == "extractor.5.0.0.weight"
+    assert pwcnet_names("conv1aa.0.bias") == "extractor.0.1.0.bias"
+    assert pwcnet_names("upfeat3.weight") == "decoder.2.upfeat.weight"
+    assert pwcnet_names("moduleTwo.moduleSix.0.weight") == "decoder.2.flow.weight"
+    assert pwcnet_names("netRefiner.netMain.12.bias") == "refiner.6.bias"
+    assert raft_names("cnet.layer2.0.norm3.weight") is None
+    assert raft_names("update_block.gru.convz2.bias") == "net.update_block.recurrent_block.convgru2.convz.bias"
+
+
+def princeton(key, small):
+    key = key.removeprefix("net.")
+    key = key.replace("feature_encoder.", "fnet.").replace("context_encoder.", "cnet.")
+    key = re.sub(r"^(fnet|cnet)\.convnormrelu\.0", r"\1.conv1", key)
+    key = re.sub(r"^(fnet|cnet)\.convnormrelu\.1", r"\1.norm1", key)
+    key = re.sub(r"^(fnet|cnet)\.conv\.", r"\1.conv2.", key)
+    key = re.sub(r"convnormrelu(\d)\.0", r"conv\1", key)
+    key = re.sub(r"convnormrelu(\d)\.1", r"norm\1", key)
+    key = key.replace("motion_encoder.conv.0", "encoder.conv").replace(
+        "mask_predictor.convrelu.0", "update_block.mask.0"
+    )
+    key = key.replace("mask_predictor.conv", "update_block.mask.2")
+    key = re.sub(r"motion_encoder\.conv(corr|flow)(\d)\.0", lambda m: f"encoder.conv{m[1][0]}{m[2]}", key)
+    suffix = "" if small else r"\1"
+    return re.sub(r"recurrent_block\.convgru(\d)\.conv([zrq])", r"gru.conv\2" + suffix, key)
+
+
+@pytest.mark.parametrize("kind", ["raft_small", "raft_large"])
+def test_public_raft_names_load(tmp_path, kind):
+    torch.manual_seed(4)
+    state = build_flow(kind).state_dict()
+    authors = {"module." + princeton(k, kind == "raft_small"): v for k, v in state.items()}
+    assert len(authors) == len(state)
+    if kind == "raft_large":
+        assert "module.update_block.gru.convz1.weight" in authors
+        authors |= {
+            k.replace("downsample.1", "norm3"): v for k, v in authors.items() if "cnet" in k and "downsample.1" in k
+        }
+        assert len(authors) == 179
+    else:
+        assert "module.update_block.gru.convz.weight" in authors
+    torchvision = {k.removeprefix("net."): v for k, v in state.items()}
+    for i, public in enumerate((authors, torchvision)):
+        path = tmp_path / f"{i}.pth"
+        torch.save(public, path)
+        loaded = load_flow(kind, path).state_dict()
+        assert all(torch.equal(loaded[k], v) for k, v in state.items())
+
+
+def test_own_file_round_trip(tmp_path):
+    torch.manual_seed(5)
+    net = build_flow("pwcnet_tiny").eval()
+    path = tmp_path / "pwcnet_tiny.safetensors"
+    save_weights(path, net, {"kind": "pwcnet_tiny"})
+    a, b = torch.rand(2, 1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(load_flow("pwcnet_tiny", path)(a, b), net(a, b))
+
+
+def test_files_that_do_not_fit_are_named(tmp_path):
+    missing = tmp_path / "absent.pth"
+    with pytest.raises(InputError, match=r"absent\.pth"):
+        load_flow("pwcnet", missing)
+    with pytest.raises(InputError, match="run the stage"):
+        load_flow("pwcnet_tiny", tmp_path / "absent.safetensors")
+    text = tmp_path / "text.pth"
+    text.write_text("not weights")
+    with pytest.raises(InputError, match="weights_only"):
+        load_flow("pwcnet", text)
+    code = tmp_path / "code.pth"
+    torch.save(build_flow("pwcnet_tiny"), code)  # a pickled class
+    with pytest.raises(InputError, match="weights_only"):
+        load_flow("pwcnet_tiny", code)
+    other = tmp_path / "other.pth"
+    torch.save(build_flow("pwcnet_tiny").state_dict(), other)
+    with pytest.raises(InputError, match="weights of raft_small; this file begins with extractor"):
+        load_flow("raft_small", other)
+    numbers = tmp_path / "numbers.pth"
+    torch.save({"epoch": 3}, numbers)
+    with pytest.raises(InputError, match="named tensors"):
+        load_flow("raft_large", numbers)
+
+
+def test_raft_is_what_torchvision_computes():
+    torch.manual_seed(6)
+    raft = load_flow("raft_small", None)
+    a, b = torch.rand(2, 1, 3, 128, 136)
+    with torch.no_grad():
+        expected = raft.net(2 * a - 1, 2 * b - 1)[-1]
+        torch.testing.assert_close(raft(a, b), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_kinds():
+    assert set(KINDS) == {"pwcnet_tiny", "pwcnet", "raft_small", "raft_large"}
