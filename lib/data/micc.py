@@ -338,16 +338,20 @@ def _nearest(scan: Mesh, points: np.ndarray, path: Path, reach: float = 10.0) ->
 
 
 def open_micc(
-    params: dict[str, Any], mean_landmarks: np.ndarray | torch.Tensor | None = None, strict: bool = False
+    params: dict[str, Any],
+    mean_landmarks: np.ndarray | torch.Tensor | None = None,
+    strict: bool = False,
+    detect: bool = True,
 ) -> Micc:
     """The set that params.yaml names: the twin of the profile, or `data.micc.root` with its skip list and frame pattern.
 
-    Real frames without stored landmarks go through the detector of `photos.detector`; the twin has all of its own.
+    Real frames without stored landmarks go through the detector of `photos.detector`, unless only the scans are wanted
+    (``detect`` False); the twin has all of its own.
     """
     values = params["data"]["micc"]
     pattern = values.get("frame_pattern")
     layout = MiccLayout(frames=(pattern,)) if pattern else MiccLayout()
-    detector = params.get("photos", {}).get("detector", "auto") if values.get("root") else None
+    detector = params.get("photos", {}).get("detector", "auto") if detect and values.get("root") else None
     skip = tuple(values.get("skip", FLAWED))
     return Micc(data_root(params), strict, skip, mean_landmarks, detector, layout=layout)
 
