@@ -84,7 +84,8 @@ class Genova:
             "landmark": w.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
         }
         if w.loop > 0:
-            few = draw[:, 9].topk(-(-len(draw) // 3)).indices  # a third of the batch is enough, and a third of the work
+            # a third of the batch is enough, and a third of the work; batch normalisation needs two
+            few = draw[:, 9].topk(max(2, -(-len(draw) // 3))).indices
             terms["loop"] = w.loop * self.loopback(model, p, rendered, few)
         return terms
 
