@@ -35,7 +35,7 @@ from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light
 
 _CODE = {
-    *("backdrop", "flash", "light", "make_multipie_twin", "multipie", "people", "rig", "scene", "sensor"),
+    *("backdrop", "flash", "light", "make_multipie_twin", "people", "rig", "scene", "sensor"),
     *("cameras", "raster_numba", "rasterize", "shading"),
 }
 """Modules beside lib.morphable that decide what the files hold."""
