@@ -144,7 +144,7 @@ PROTOCOLS: dict[str, Protocol] = {
         _micc(scale=True),
     ),
     "micc_p2plane_global": Protocol(
-        "point to plane, 95 mm, one scale",
+        "point to plane, one scale",
         "the same with one scale for all meshes of a method (the geometric mean of the scales that the meshes asked for), so "
         "that differences in size between people count",
         _micc(scale=False),

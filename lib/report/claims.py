@@ -117,7 +117,7 @@ def claim_texts(paper: Paper) -> dict[str, str]:
 def part_text(paper: Paper, better: str, worse: str, condition: str = "", kind: str = "less") -> str:
     """A comparison in words."""
     sign = {"less": "<", "little": "hardly <", "no worse": "no worse than"}[kind]
-    return f"{paper.label(better)} {sign} {paper.label(worse)}" + (f", {condition}" if condition else "")
+    return f"{paper.short(better)} {sign} {paper.short(worse)}" + (f", {condition}" if condition else "")
 
 
 def by_seed(errors: pd.DataFrame, paper: Paper, metric: str) -> pd.DataFrame:

@@ -109,6 +109,10 @@ class Paper:
         """How a method is called in tables and figures."""
         return next((method.label for method in self.methods if method.key == key), self.labels.get(key, key))
 
+    def short(self, key: str) -> str:
+        """The label up to its colon, for lists of comparisons."""
+        return self.label(key).split(":")[0]
+
     def section(self, *names: str) -> tuple[str, ...]:
         """Keys of the rows in the named sections."""
         return tuple(method.key for method in self.methods if method.section in names)

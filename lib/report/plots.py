@@ -166,7 +166,7 @@ def sample_size_curves(
             axis.fill_between(rows["subjects"], rows["low"], rows["high"], alpha=0.3)
             axis.plot(rows["subjects"], rows["difference"], "o-", ms=3)
         where = f", {part.condition}" if part.condition else ""
-        axis.set_title(f"{claim}: {paper.label(part.better)}\n< {paper.label(part.worse)}{where}", fontsize=8)
+        axis.set_title(f"{claim}: {paper.short(part.better)}\n< {paper.short(part.worse)}{where}", fontsize=8)
         axis.set_xlabel("subjects")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"{title(metric)}:\nworse − better, mm")
@@ -213,7 +213,7 @@ def subject_lines(errors: pd.DataFrame, paper: Paper, metric: str, order: str) -
             axis.plot(
                 np.arange(len(subjects)), values, lw=2 if method == order else 1, label=paper.label(method), **style
             )
-        axis.set(title=condition, ylabel=f"{title(metric)},\nmm", xticks=np.arange(len(subjects)))
+        axis.set(title=title(metric, condition), ylabel="mm", xticks=np.arange(len(subjects)))
         axis.set_xticklabels(subjects, rotation=90, fontsize=6)
         axis.margins(x=0.01)
         axis.grid(alpha=0.3)
@@ -308,7 +308,7 @@ def error_map_sheet(
             for spine in axis.spines.values():
                 spine.set_visible(False)
             if row == 0:
-                axis.set_title(f"subject {names[column]}", fontsize=9)
+                axis.set_title(names[column], fontsize=9)
             if column == 0:
                 axis.set_ylabel(paper.label(method), fontsize=8)
     figure.tight_layout(rect=(0, 0, 0.92, 1), pad=0.4)

@@ -1,6 +1,7 @@
 """Tables with the paper's numbers and ours side by side, never in one column; as CSV, Markdown and LaTeX."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,8 +50,8 @@ def measured_table(errors: pd.DataFrame, paper: Paper, table: Table, boot: Boots
     )
 
 
-def _row(errors: pd.DataFrame, paper: Paper, table: Table, method: Method, boot: Bootstrap) -> dict[str, object]:
-    row: dict[str, object] = {"section": method.section, "method": method.key, "label": method.label}
+def _row(errors: pd.DataFrame, paper: Paper, table: Table, method: Method, boot: Bootstrap) -> dict[str, Any]:
+    row: dict[str, Any] = {"section": method.section, "method": method.key, "label": method.label}
     for column in table.printed:
         value = table.value(method, column)
         row[f"reported_{column.key}"] = np.nan if value is None else value
@@ -70,7 +71,9 @@ def _row(errors: pd.DataFrame, paper: Paper, table: Table, method: Method, boot:
                 "low": interval.low,
                 "high": interval.high,
             }
-            row["subjects"], row["seeds"] = values.shape[1], values.shape[0]
+            # conditions may have lost different subjects: the column promises no more than each of them has
+            row["subjects"] = min(values.shape[1], row["subjects"] or values.shape[1])
+            row["seeds"] = values.shape[0]
         row |= {f"{measure_name(metric, condition)}_{name}": value for name, value in summary.items()}
     return row
 
