@@ -11,7 +11,6 @@ are written to results/mvfnet/<profile>/identity.csv and .md, beside what the en
 import argparse
 import csv
 import io
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from torch.nn.functional import normalize
 from lib.core.checkpoint import file_fingerprint, save_weights
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, load_params, section
+from lib.core.params import from_dict, load_params
 from lib.data.training_set import TrainingSet
 from lib.engine.loop import Interrupted, LoopConfig, train
 from lib.engine.tasks.identity import IdentityTask, recognise
-from lib.models.identity_net import IdentityNet, load_identity_net
+from lib.models.identity_net import IdentityNet, identity_config, identity_path, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.pretrain import encoder_path, load_pretrained
@@ -37,33 +36,6 @@ FACE_MODEL = Path("data/face_model.npz")
 
 N_MEASURED = 500
 """People that recognition is measured on: one among so many is looked for."""
-
-
-@dataclass
-class IdentityConfig:
-    """mvfnet.identity of params.yaml. path: public weights, or null to train; dim: length of the feature vector;
-    temperature: of the softmax; loop: the training loop's settings, its batch size in people."""
-
-    path: Path | None = None
-    dim: int = 128
-    temperature: float = 0.1
-    loop: dict[str, Any] = field(default_factory=dict)
-
-
-def identity_config(params: dict[str, Any]) -> IdentityConfig:
-    """The section mvfnet.identity. Raises InputError when it is absent or malformed."""
-    return from_dict(IdentityConfig, section(params, "mvfnet.identity"), "params.yaml: mvfnet.identity")
-
-
-def identity_path(profile: str, backbone: str) -> Path:
-    """Where the network trained here is."""
-    return Path("data") / profile / "identity" / f"{backbone}.safetensors"
-
-
-def load_recogniser(params: dict[str, Any]) -> nn.Module:
-    """The frozen identity network of the active parameters: public weights when named, else the one trained here."""
-    config = identity_config(params)
-    return load_identity_net(identity_path(params["profile"], params["mvfnet"]["backbone"]), config.path)
 
 
 def train_identity(params: dict[str, Any]) -> dict[str, float]:

@@ -18,13 +18,13 @@ from lib.engine.runs import Prepared, loop_config, run_config, run_folder
 from lib.engine.tasks.mvfnet import Weights
 from lib.engine.tasks.peers import Objective, PeersTask, Supervised
 from lib.experiments.mvfnet import FACE_MODEL, data_of
+from lib.models.identity_net import identity_config, identity_path, load_recogniser
 from lib.models.peers.genova import Genova, GenovaWeights
 from lib.models.peers.mofa import MoFA, MoFAWeights
 from lib.models.peers.regressor import RUNS, SingleRegressor, load_method
 from lib.models.peers.tran import Tran, TranWeights
 from lib.morphable.model import FaceModel
 from lib.pretrain import encoder_path, load_pretrained
-from lib.train_identity import identity_config, identity_path, load_recogniser
 
 
 @dataclass

@@ -12,11 +12,11 @@ from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.data.training_set import TrainingSet
 from lib.engine.tasks.identity import IdentityTask, cut_out, face_mask, recognition, vary
-from lib.models.identity_net import IdentityNet
+from lib.models.identity_net import IdentityNet, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
-from lib.train_identity import load_recogniser, measure, train_identity, write_results
+from lib.train_identity import measure, train_identity, write_results
 
 SIZE, S, V = 32, 24, 3
 FACTS: dict[str, Any] = {
