@@ -7,9 +7,10 @@ of other power and colour (1); everything else stays the same. Two parts:
 
 * "networks": the trained networks v1 to v4 predict each triplet. They were trained at one level only, so the light reaches
   them through the input alone.
-* "losses": each loss is minimised on each triplet by itself, from v1's prediction, with the same steps of Adam: landmarks
-  alone, with the photometric loss, with the alignment loss, with both. This is what the paper's argument is about: what a
-  loss wants under inconsistent light, without what a network learnt on other pictures. The weights are the training's.
+* "losses": each loss is minimised on each triplet by itself, from v1's prediction, with the same steps of Adam (first some
+  with landmarks alone, which put the poses right): landmarks alone, with the photometric loss, with the alignment loss, with
+  both. This is what the paper's argument is about: what a loss wants under inconsistent light, without what a network
+  learnt on other pictures. The weights are the training's.
 
 Writes results/mvfnet/<profile>/lighting.csv: method, seed, subject, level, part, metric, value (mm).
 """
@@ -55,15 +56,17 @@ START = "start"
 
 @dataclass
 class LightingConfig:
-    """subjects: how many people. levels: of light difference, 0 to 1. steps, lr_shape (standard deviations), lr_pose (units
-    of ``normalised_pose``): of Adam, with a cosine decay. prior: weight of the mean squared coefficient. batch_size:
-    triplets refined side by side, each by itself. seed: of the people."""
+    """subjects: how many people. levels: of light difference, 0 to 1. warmup: steps of Adam with landmarks alone, the same
+    for every arm, then steps with the arm's losses; lr_shape (standard deviations), lr_pose (units of ``normalised_pose``):
+    of both, with a cosine decay. prior: weight of the mean squared coefficient. batch_size: triplets refined side by side,
+    each by itself. seed: of the people."""
 
     subjects: int = 24
     levels: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
+    warmup: int = 40
     steps: int = 30
-    lr_shape: float = 0.05
-    lr_pose: float = 0.005
+    lr_shape: float = 0.1
+    lr_pose: float = 0.01
     prior: float = 0.3
     batch_size: int = 12
     seed: int = 0
@@ -85,6 +88,7 @@ def refine(
     images: Tensor,
     landmarks: Tensor,
     config: LightingConfig,
+    steps: int,
 ) -> Estimate:
     """Minimise equation (9) plus a prior over shape and poses of each of B triplets, from ``start``.
 
@@ -96,9 +100,9 @@ def refine(
     optimizer = torch.optim.Adam(
         [{"params": [alpha, beta], "lr": config.lr_shape}, {"params": [pose], "lr": config.lr_pose}], betas=(0.9, 0.95)
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + np.cos(np.pi * k / config.steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + np.cos(np.pi * k / steps)))
     size = images.shape[-1]
-    for _ in range(config.steps):
+    for _ in range(steps):
         vertices = face_vertices(face, alpha, beta, criterion.index)
         terms = criterion(vertices, pose_camera(pose, size), images, landmarks)
         loss = criterion.total(terms) + config.prior * regularisation(alpha, beta)
@@ -164,8 +168,9 @@ def compare_losses(
         t = take(sets[level], torch.arange(first, min(first + config.batch_size, config.subjects)))
         start = predict(network, t.images)
         rows += _rows(START, seed, level, "losses", first, identity_error(face, start.alpha, t.neutral))
+        warm = refine(criteria["landmarks"], face, start, t.images, t.landmarks, config, config.warmup)
         for name, criterion in criteria.items():
-            found = refine(criterion, face, start, t.images, t.landmarks, config)
+            found = refine(criterion, face, warm, t.images, t.landmarks, config, config.steps)
             rows += _rows(name, seed, level, "losses", first, identity_error(face, found.alpha, t.neutral))
     return rows
 

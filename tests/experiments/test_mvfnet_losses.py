@@ -129,16 +129,16 @@ def test_the_same_people_at_every_level(people):
 
 
 def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
-    config = lighting.LightingConfig(subjects=3, steps=12, prior=0.1)
+    config = lighting.LightingConfig(subjects=3, prior=0.1)
     t = lighting.people_at(people, config, 64, 0.0)
     start = start_at(t, people)
     criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(1.0, 30.0, 0.0), 64)
-    whole = lighting.refine(criterion, people.model, start, t.images, t.landmarks, config)
+    whole = lighting.refine(criterion, people.model, start, t.images, t.landmarks, config, 12)
     for name in ("alpha", "beta", "pose"):
         assert bool((getattr(whole, name) != getattr(start, name)).any())
     rows = torch.tensor([1])
     one_start = lighting.Estimate(start.alpha[rows], start.beta[rows], start.pose[rows])
-    one = lighting.refine(criterion, people.model, one_start, t.images[rows], t.landmarks[rows], config)
+    one = lighting.refine(criterion, people.model, one_start, t.images[rows], t.landmarks[rows], config, 12)
     torch.testing.assert_close(one.alpha, whole.alpha[rows], atol=2e-2, rtol=0)
 
     def loss(e):
@@ -153,7 +153,7 @@ def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
 
 
 def test_the_table_has_every_arm_and_level(people, monkeypatch):
-    config = lighting.LightingConfig(subjects=2, steps=2, levels=(0.0, 1.0), batch_size=1)
+    config = lighting.LightingConfig(subjects=2, warmup=1, steps=2, levels=(0.0, 1.0), batch_size=1)
     sets = {level: lighting.people_at(people, config, 64, level) for level in config.levels}
 
     class Network(torch.nn.Module):
