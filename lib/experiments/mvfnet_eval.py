@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib.core.progress import progress
 from lib.data.crops import apply_transform, crop_image, crop_transform
-from lib.data.micc import Micc, open_micc
+from lib.data.micc import Micc, MiccSubject, open_micc
 from lib.engine.runs import run_folder
 from lib.evaluate import Arrays, Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
@@ -53,31 +53,29 @@ class Triplets:
 
 
 @cache
-def _dataset(settings: str) -> Micc:
+def _dataset(settings: str) -> tuple[Micc, list[MiccSubject]]:
     face = FaceModel.load(FACE, n_id=0, n_exp=0, n_alb=0)
-    return open_micc(json.loads(settings), face.mean[face.landmarks].numpy())
+    data = open_micc(json.loads(settings), face.mean[face.landmarks].numpy())
+    return data, list(progress(data, "read MICC", total=len(data)))
 
 
-def dataset(params: dict[str, Any]) -> Micc:
-    """MICC as params.yaml has it, with its triplets; one object a process, so that what it leaves out is known to all."""
+def dataset(params: dict[str, Any]) -> tuple[Micc, list[MiccSubject]]:
+    """MICC as params.yaml has it, and its usable subjects with their triplets; read once a process."""
     return _dataset(json.dumps(params, sort_keys=True, default=str))
 
 
 def left_out(params: dict[str, Any]) -> dict[str, str]:
     """Subjects ("02") and conditions of subjects ("07/IND") that are not measured, and why."""
-    data = dataset(params)
-    for _ in data:
-        pass
-    return dict(sorted(data.skipped.items()))
+    return dict(sorted(dataset(params)[0].skipped.items()))
 
 
 def triplets(params: dict[str, Any]) -> Triplets:
     """All usable triplets, cropped to the networks' input size."""
     size = params["mvfnet"]["image_size"]
-    data = dataset(params)
+    data, subjects = dataset(params)
     mean = torch.as_tensor(data.mean_landmarks).float()
     names, images, landmarks = [], [], []
-    for subject in progress(data, "crop triplets", total=len(data)):
+    for subject in subjects:
         for condition, frames in subject.triplets.items():
             names.append((subject.id, condition))
             for frame in frames:
@@ -146,7 +144,7 @@ def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face, and oracle: the truth aligned to the model and projected onto the identity modes that networks regress."""
     face = FaceModel.load(FACE, n_id=params["mvfnet"]["n_id"])
     known, names = [], []
-    for subject in dataset(params):
+    for subject in dataset(params)[1]:
         for condition in subject.triplets:
             names.append((subject.id, condition))
             known.append(None if subject.truth is None else subject.truth["vertices"])
@@ -186,6 +184,7 @@ def bench(params: dict[str, Any]) -> Bench:
     everyone = params["data"]["micc"] | {"skip": ()}
     data = open_micc(params | {"data": params["data"] | {"micc": everyone}}, detect=False)
 
+    @cache  # a second pass, with one scale a method, asks for all of them again
     def case(name: str) -> Case:
         subject = data[int(name)]
         truth = None if subject.truth is None else subject.truth["vertices"]
