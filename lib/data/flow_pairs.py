@@ -139,6 +139,9 @@ class FlowPairs:
         largest: in-plane shift of a rendering, px at 64 px.
     """
 
+    relight = 0.5
+    """How strongly a random lamp changes the texture of a rendering, beside the light of its photograph."""
+
     def __init__(self, photos: FacePhotos, people: People, largest: float = 12.5):
         face = people.model
         self.photos, self.largest = photos, largest
@@ -239,7 +242,7 @@ class FlowPairs:
         p, n, s = self.photos, len(who), self.size
         normals = torch.from_numpy(vertex_normals_numba(moved.numpy(), self.faces_np, threads=1))
         lamp = F.normalize(torch.randn(n, 1, 3, generator=draw), dim=-1)
-        shade = torch.exp((torch.rand(n, 1, generator=draw) * 0.5) * (normals * lamp).sum(-1))
+        shade = torch.exp((torch.rand(n, 1, generator=draw) * self.relight) * (normals * lamp).sum(-1))
         other = PerspectiveCamera(p.K[who, source], p.R[who, source], p.t[who, source])
         in_target = camera.to_camera(shape) @ camera.K.mT  # homogeneous: interpolates exactly
         in_source = other.to_camera(p.vertices[who, source]) @ other.K.mT

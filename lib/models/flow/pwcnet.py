@@ -77,7 +77,7 @@ PWCNET_TINY = PWCConfig(
     standardise=True,
     local=4,
 )
-"""The same for crops of 64 to 128 px on a CPU, learnt in a few hundred steps. Three levels, since no motion there exceeds a few
+"""The same for crops of 64 to 128 px on a CPU, learnt in two thousand steps. Three levels, since no motion there exceeds a few
 px of the third; no dense connections (the paper's small variant: a little worse, twice as fast); and two steps that public
 training gets from its size: the light is levelled, and features are standardised before correlation, without which the cost
 volume starts out flat and nothing is learnt for a long time."""
@@ -95,13 +95,7 @@ def _exact(x: Tensor) -> Tensor:
 class _Decoder(nn.Module):
     """Flow estimator of one level (figure 4 of the paper): every layer sees all layers before it, if `dense`."""
 
-    def __init__(
-        self,
-        c_in: int,
-        widths: tuple[int, ...],
-        coarser: int | None,
-        dense: bool,
-    ):
+    def __init__(self, c_in: int, widths: tuple[int, ...], coarser: int | None, dense: bool):
         super().__init__()
         self.dense = dense
         if coarser is not None:

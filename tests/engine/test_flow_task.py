@@ -1,0 +1,178 @@
+"""Training the flow network: losses by hand, batches by step, and the stage from parameters to files."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+from lib.core.errors import InputError
+from lib.data.flow_pairs import FlowPairs, photograph_people
+from lib.data.people import People
+from lib.engine.tasks.flow import FlowTask, TwoWay, end_point_error, multi_scale_error
+from lib.flow_baselines import BASELINES
+from lib.models.flow import build_flow, load_flow
+from lib.report.flow_figures import flow_colours, flow_figure, flow_key
+from lib.train_flow import main
+
+
+@pytest.fixture(scope="module")
+def pairs(face_model_files):
+    people = People.load(face_model_files / "face_model.npz")
+    return FlowPairs(photograph_people(people, 4, 64, seed=0), people)
+
+
+def test_end_point_error_by_hand():
+    truth = torch.zeros(2, 2, 4, 4)
+    flow = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(2, 2, 4, 4)
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[0, 0] = True
+    assert end_point_error(flow, truth, mask).tolist() == [5.0, 0.0]
+
+
+def test_multi_scale_error_by_hand():
+    truth = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    weight = torch.ones(1, 8, 8)
+    levels = [torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 2, 2)]
+    assert float(multi_scale_error(levels, truth, weight)) == pytest.approx(2 + 0.5 * 2, abs=1e-4)
+    exact = [truth[..., :1, :1], truth[..., :2, :2]]
+    assert float(multi_scale_error(exact, truth, weight)) < 2e-3
+    assert float(multi_scale_error(levels, truth, torch.zeros(1, 8, 8))) == 0
+
+
+def test_what_is_unknown_has_no_weight():
+    """Errors where the weight is zero change nothing, at any level."""
+    g = torch.Generator().manual_seed(0)
+    truth = torch.randn(1, 2, 8, 8, generator=g)
+    weight = torch.ones(1, 8, 8)
+    weight[:, :, 5:] = 0
+    levels = [torch.randn(1, 2, 2, 2, generator=g), torch.randn(1, 2, 4, 4, generator=g)]
+    spoilt = truth.clone()
+    spoilt[..., 5:] = 1e4
+    torch.testing.assert_close(multi_scale_error(levels, truth, weight), multi_scale_error(levels, spoilt, weight))
+
+
+def test_two_way_is_the_network_in_both_directions(pairs):
+    torch.manual_seed(0)
+    net = build_flow("pwcnet_tiny").eval()
+    batch = pairs.batch(2, np.random.default_rng(0))
+    with torch.no_grad():
+        flow = F.interpolate(TwoWay(net)(batch.image1)[-1], (64, 64), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(flow, net(batch.image1, batch.image2), rtol=1e-4, atol=1e-4)
+
+
+def test_batches_are_a_function_of_the_step(pairs):
+    task = FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=4, seed=1)
+    first = [task.batch(step) for step in range(3)]
+    other = FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=4, seed=1)
+    for step in (2, 0, 1, 40, 2):
+        batch = other.batch(step)
+        if step < 3:
+            assert all(torch.equal(batch[k], first[step][k]) for k in batch)
+    assert not torch.equal(first[0]["flow"], first[1]["flow"])
+    assert first[0]["images"].shape == (4, 3, 64, 64)
+    with pytest.raises(ValueError, match="even"):
+        FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=3, seed=1)
+
+
+def test_learns_one_batch(pairs):
+    torch.manual_seed(0)
+    net = build_flow("pwcnet_tiny")
+    task = FlowTask(net, pairs, pairs, batch_size=8, seed=2, val_pairs=8)
+    batch = task.batch(0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    report = task.validate(task.model)
+    assert set(report) == {"val_epe_px", "val_zero_px"}
+    assert report["val_zero_px"] > 0.5
+
+
+def test_classical_flow_sees_a_shift():
+    g = torch.Generator().manual_seed(0)
+    texture = F.interpolate(torch.rand(1, 3, 24, 24, generator=g), 96, mode="bicubic").clamp(0, 1)
+    a, b = texture[..., 16:80, 16:80], texture[..., 14:78, 13:77]  # what was at x is at x + (3, 2)
+    for name in ("dis", "farneback"):
+        flow = BASELINES[name](a, b)[0, :, 16:48, 16:48].mean((1, 2))
+        torch.testing.assert_close(flow, torch.tensor([3.0, 2.0]), atol=0.4, rtol=0)
+    assert not BASELINES["zero"](a, b).any()
+
+
+@pytest.fixture
+def stage(face_model_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(**flow):
+        loop = {"steps": 3, "batch_size": 4, "checkpoint_every": 2}
+        settings = {"kind": "pwcnet_tiny", "path": None, "n_people": 3, "n_test": 12, "loop": loop} | flow
+        Path("params.yaml").write_text(
+            yaml.safe_dump({"profile": "smoke", "mvfnet": {"image_size": 64}, "flow": settings})
+        )
+        main(["--face-model", str(face_model_files / "face_model.npz")])
+
+    return write
+
+
+def test_stage_from_parameters_to_files(stage, capsys):
+    stage()
+    summary = json.loads(Path("data/smoke/flow/pwcnet_tiny.json").read_text())
+    assert summary["steps"] == 3
+    assert not list(Path("data/smoke/checkpoints").glob("*"))
+    rows = list(csv.DictReader(Path("results/mvfnet/smoke/flow.csv").open()))
+    assert {r["estimator"] for r in rows} == {"pwcnet_tiny", "dis", "farneback", "zero"}
+    for row in rows:
+        if row["estimator"] == "zero" and row["pairs"] != "0":
+            assert float(row["epe_px"]) == pytest.approx(float(row["motion_px"]))
+    text = Path("results/mvfnet/smoke/flow.md").read_text()
+    assert "Zero flow" in text
+    assert "commit" in text
+    first = {p: p.read_bytes() for p in (Path("data/smoke/flow/pwcnet_tiny.safetensors"),)}
+    stage()
+    assert all(p.read_bytes() == content for p, content in first.items())  # the same seed, the same weights
+    # weights that are there already are not trained again
+    torch.save(load_flow("pwcnet_tiny", Path("data/smoke/flow/pwcnet_tiny.safetensors")).state_dict(), "mine.pth")
+    capsys.readouterr()
+    stage(path="mine.pth")
+    assert json.loads(Path("data/smoke/flow/pwcnet_tiny.json").read_text())["source"] == "mine.pth"
+    assert list(csv.DictReader(Path("results/mvfnet/smoke/flow.csv").open())) == rows
+
+
+def test_stage_names_what_is_wrong(stage):
+    with pytest.raises(InputError, match=r"flow\.path"):
+        stage(kind="raft_small")
+    with pytest.raises(InputError, match=r"gone\.pth"):
+        stage(path="gone.pth")
+    with pytest.raises(InputError, match="n_peeple"):
+        stage(n_peeple=3)
+
+
+def test_flow_colours():
+    flow = torch.zeros(2, 1, 5)
+    flow[0, 0] = torch.tensor([0.0, 2.0, -2.0, 1.0, float("nan")])
+    colours = flow_colours(flow, 2.0)[0]
+    np.testing.assert_allclose(colours[0], [1, 1, 1])  # nothing moves: white
+    np.testing.assert_allclose(colours[1], [1, 0, 0])  # to the right: red
+    assert colours[2][0] < 0.1 and colours[2][2] > 0.5  # to the left: cyan to blue
+    np.testing.assert_allclose(colours[3], [1, 0.5, 0.5])  # half as far, half as full
+    np.testing.assert_allclose(colours[4], 0)
+    assert flow_key(11).shape == (11, 11, 3)
+    np.testing.assert_allclose(flow_key(11)[5, 5], 1)
+    with pytest.raises(ValueError, match="2, H, W"):
+        flow_colours(torch.zeros(3, 4, 4))
+
+
+def test_flow_figure(pairs):
+    batch = pairs.batch(1, np.random.default_rng(0))
+    truth = batch.flow.masked_fill(~batch.known[:, None], float("nan"))
+    figure = flow_figure(batch.image1, batch.image2, {"true": truth, "none": torch.zeros_like(truth)})
+    assert len(figure.axes) == 2 * 4 + 1
