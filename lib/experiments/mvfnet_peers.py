@@ -91,8 +91,8 @@ def _objective(
     if run == "tran":
         return Tran(peers.tran)
     if run == "mofa":
-        return MoFA(model, peers.mofa, weights.contour)
+        return MoFA(model, peers.mofa, weights.lambda_5, weights.contour)
     recogniser = MixedPrecision(load_recogniser(params), loop.precision)
     source = identity_config(params).path or identity_path(params["profile"], params["mvfnet"]["backbone"])
     identity["recogniser"] = file_fingerprint(source)
-    return Genova(model, recogniser, peers.genova, weights.contour)
+    return Genova(model, recogniser, peers.genova, weights.lambda_5, weights.contour)

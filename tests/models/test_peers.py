@@ -248,7 +248,7 @@ def test_genova_sends_gradients_where_it_should(face_model: FaceModel) -> None:
     batch = photograph(face_model, p)
     p.alpha.requires_grad_()
     p.gamma.requires_grad_()
-    genova = Genova(net, recogniser, GenovaWeights(distribution=0.0, landmark=0.0, loop=0.0))
+    genova = Genova(net, recogniser, GenovaWeights(distribution=0.0, loop=0.0))
     terms = genova(Fixed(p), batch)
     terms["identity"].backward()
     assert p.alpha.grad is not None and p.alpha.grad.abs().min() > 0

@@ -33,21 +33,20 @@ N_DRAWS = 10
 
 @dataclass(frozen=True)
 class GenovaWeights:
-    """identity, distribution, loop: of the paper's three losses. landmark: of the mean squared landmark distance in pixels
-    of a 224-pixel crop, not in the paper: pose and expression are no business of a recogniser, and would drift with the
-    shared encoder."""
+    """Of the paper's three losses: features, distribution of a batch, and parameters found in renderings."""
 
     identity: float = 30.0
     distribution: float = 0.05
     loop: float = 0.05
-    landmark: float = 1.0
 
 
 class Genova:
     """The objective.
 
     model: whose predictions are judged. recogniser: frozen; images (B, 3, S, S) in [0, 1] to unit features (B, D).
-    contour: weight of the jaw's landmarks against the others.
+    landmark: of the mean squared landmark distance in pixels of a 224-pixel crop (MVF-Net's lambda_5), not in the paper: pose
+    and expression are no business of a recogniser, and would drift with the shared encoder. contour: weight of the jaw's
+    landmarks against the others.
     """
 
     def __init__(
@@ -55,10 +54,11 @@ class Genova:
         model: SingleRegressor,
         recogniser: nn.Module,
         weights: GenovaWeights | None = None,
+        landmark: float = 1.0,
         contour: float = 1.0,
     ) -> None:
         self.weights = weights or GenovaWeights()
-        self.face = model.face
+        self.face, self.landmark = model.face, landmark
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
         self.recogniser = recogniser
         self.points = landmark_weights(contour)
@@ -81,7 +81,7 @@ class Genova:
         terms = {
             "identity": w.identity * identity(self.recogniser(rendered), features),
             "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),
-            "landmark": w.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
+            "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
         }
         if w.loop > 0:
             # a third of the batch is enough, and a third of the work; batch normalisation needs two

@@ -20,12 +20,11 @@ from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 
 @dataclass(frozen=True)
 class MoFAWeights:
-    """w_photo, of the mean colour distance, RGB in [0, 1]; w_land, of the mean squared landmark distance in pixels of a
-    224-pixel crop; w_reg, of the sum of squared identity coefficients; expression and skin count relative to those."""
+    """w_photo, of the mean colour distance, RGB in [0, 1]; w_reg, of the sum of squared identity coefficients; expression
+    and skin count relative to those."""
 
     photo: float = 100.0
-    landmark: float = 1.0
-    prior: float = 0.04
+    prior: float = 0.15
     expression: float = 0.8
     skin: float = 0.1
 
@@ -33,11 +32,19 @@ class MoFAWeights:
 class MoFA:
     """The objective: w_photo E_photo + w_land E_land + w_reg E_reg.
 
-    model: whose predictions are judged; gives the face model and the numbers of coefficients. contour: weight of the jaw's
-    landmarks against the others.
+    model: whose predictions are judged; gives the face model and the numbers of coefficients. landmark: w_land, of the mean
+    squared landmark distance in pixels of a 224-pixel crop (MVF-Net's lambda_5). contour: weight of the jaw's landmarks
+    against the others.
     """
 
-    def __init__(self, model: SingleRegressor, weights: MoFAWeights | None = None, contour: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: SingleRegressor,
+        weights: MoFAWeights | None = None,
+        landmark: float = 1.0,
+        contour: float = 1.0,
+    ) -> None:
+        self.landmark = landmark
         self.weights = weights or MoFAWeights()
         self.face = model.face
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
@@ -56,7 +63,7 @@ class MoFA:
         marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
         return {
             "photo": w.photo * dense_photometric(images, screen, surface.colours, seen),
-            "landmark": w.landmark * landmark_loss(marks, batch["landmarks"], images.shape[-1], self.points),
+            "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], images.shape[-1], self.points),
             "prior": w.prior * statistical_regularisation(p.alpha, p.beta, p.gamma, w.expression, w.skin),
         }
 
