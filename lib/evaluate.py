@@ -3,7 +3,7 @@
     python -m lib.evaluate siamese --seed 0     # every row that the networks of that seed give
     python -m lib.evaluate mvfnet --bounds      # mean face and oracle, which have no seed
 
-Predictions go to data/<profile>/runs/predictions/<method>-s<seed>.npz, errors in mm to
+Predictions go to data/<profile>/runs/predictions/<paper>/<method>-s<seed>.npz, errors in mm to
 results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject, condition (where the paper has several) and
 metric. What is predicted, and on which data, is in lib/experiments/<paper>_eval.py.
 """
@@ -218,6 +218,11 @@ def _write(
         atomic_write_text(folder / f"{method}-s{seed}.csv", text.getvalue())
 
 
+def predictions_folder(params: dict[str, Any], paper: str) -> Path:
+    """Where the predictions of a paper's methods are: bounds have the same name in each."""
+    return Path("data") / str(params["profile"]) / "runs" / "predictions" / paper
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paper", choices=PAPERS)
@@ -231,7 +236,7 @@ def main() -> None:
     module = experiment(args.paper)
     seed = 0 if args.bounds else args.seed
     predictions = module.bounds(params) if args.bounds else module.predict(params, seed)
-    folder = Path("data") / params["profile"] / "runs" / "predictions"
+    folder = predictions_folder(params, args.paper)
     for method, arrays in predictions.items():
         save_npz_atomic(folder / f"{method}-s{seed}.npz", **arrays)
     if args.bounds and hasattr(module, "left_out"):

@@ -53,6 +53,10 @@ _NAMES = {
 _SHARES = {"AFW": 0.09, "HELEN": 0.61, "IBUG": 0.03, "LFPW": 0.27}  # of the real set's images
 
 
+EXPRESSION = 0.6
+"""Strength of the expressions: 300-W's photographs are from the web, where people smile and talk."""
+
+
 @dataclass(frozen=True)
 class W300LPConfig:
     """Section data.w300lp of params.yaml.
@@ -126,7 +130,7 @@ def photograph_faces(people: People, config: W300LPConfig, index: int) -> Shard:
     first = index * SHARD
     n = min(SHARD, config.n_faces - first)
     _, neutral, albedo = people.draw(n, rng)
-    expression, _ = people.population.expressions(n, rng, strength=0.15)
+    expression, _ = people.population.expressions(n, rng, strength=EXPRESSION)
     heads = (neutral + expression).astype(np.float32)
     yaw = rng.uniform(-PHOTO_YAW, PHOTO_YAW, n)
     cameras = sample_cameras(yaw, rng, SIZE, fov=(20.0, 55.0), fill=(0.42, 0.52), shift_std=0.025)
