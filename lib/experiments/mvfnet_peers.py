@@ -42,7 +42,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     if run not in RUNS:
         raise ValueError(f"unknown run {run!r}; the peers' are {', '.join(RUNS)}")
     profile, cfg = params["profile"], params["mvfnet"]
-    peers = from_dict(PeersConfig, cfg["peers"], "params.yaml: mvfnet.peers")
+    peers = from_dict(PeersConfig, cfg.get("peers") or {}, "params.yaml: mvfnet.peers")
     start, loop = run_config(params, "mvfnet", run).start, loop_config(params, "mvfnet", run, seed)
     weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
     train, val = data_of(params, run)
