@@ -203,10 +203,10 @@ class PWCNet(nn.Module):
             flow, x = decoder(x)
             flows.append(flow)
         if self.refiner:
-            assert flow is not None
+            assert flow is not None and x is not None
             for layer in self.refiner:
                 x = layer(x)
-            flows[-1] = flow + _exact(x)  # type: ignore[union-attr]
+            flows[-1] = flow + _exact(x)
         return [f * self.config.unit for f in flows]
 
     def pyramid(self, image1: Tensor, image2: Tensor) -> list[Tensor]:
