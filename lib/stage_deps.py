@@ -20,8 +20,11 @@ from typing import Any
 
 from lib.core.files import atomic_write_text
 
-DATA_FOLDERS = {"lib/report": ("lib/report/reported", "lib/report/claims.csv", "lib/report/ledgers")}
-"""Files that are read, not imported, by the modules of a folder."""
+DATA_FILES = {
+    "lib/report/reported.py": ("lib/report/reported", "lib/report/claims.csv"),
+    "lib/report/ledger.py": ("lib/report/ledgers",),
+}
+"""Files that a module reads without importing them."""
 
 
 def module_file(name: str) -> Path | None:
@@ -93,8 +96,8 @@ def sources(command: str) -> list[str]:
         core = path.parts[1] == "core" and path.name != "mesh.py"
         if not core and path.name != "__init__.py":
             found.add(path.as_posix())
-    for folder, extra in DATA_FOLDERS.items():
-        if any(name.startswith(folder + "/") for name in found):
+    for module, extra in DATA_FILES.items():
+        if module in found:
             found |= {name for name in extra if Path(name).exists()}
     return sorted(found)
 

@@ -42,8 +42,12 @@ _DESCRIPTIONS = {
     "subjects.json": "how many subjects are measured, and which are left out and why",
     "lighting.csv": "errors under light that differs between views",
     "landscape.csv": "the losses as pose and shape move away from the truth",
+    "landscape_summary.csv": "shares of faces on which their gradients point to the truth",
+    "render_back.csv": "equation 5: how well a view rendered with true parameters repeats the observed one",
     "flow.md": "end-point errors of the flow network",
     "flow.csv": "their numbers",
+    "identity.md": "recognition rates of the identity network",
+    "identity.csv": "their numbers",
     "tuning.csv": "learning rates tried on validation subjects",
 }
 
@@ -89,6 +93,8 @@ def _paper(results: Path, key: str, profile: str) -> list[str]:
         if (folder / name).is_file()
     ]
     lines += [f"- {_link(p, results)}: what made it" for p in sorted(folder.glob("*.provenance.json"))]
+    known = {*_DESCRIPTIONS, *(p.name for p in folder.glob("*.provenance.json"))}
+    lines += [f"- {_link(p, results)}" for p in sorted(folder.glob("*")) if p.is_file() and p.name not in known]
     n = len(list((folder / "errors").glob("*.csv")))
     if n:
         lines.append(

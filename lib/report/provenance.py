@@ -1,16 +1,11 @@
-"""What made a table: profile, data, seeds, hardware, commit, package versions. No dates, so that tables repeat exactly."""
+"""What made a table: hardware, commit, package versions, and all of it as a line. No dates, so that tables repeat exactly."""
 
-import hashlib
 import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-
-from lib.report.paper import Paper
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "numba", "anny", "small_gicp", "pandas")
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,42 +61,6 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def data_source(params: dict[str, Any], paper: Paper) -> str:
-    """Which data sets the numbers are of."""
-
-    def words(section: str, name: str) -> str:
-        root = ((params.get("data") or {}).get(section) or {}).get("root")
-        return f"{name} (the user's licensed copy)" if root else f"synthetic twin of {name}"
-
-    learnt = " and ".join(words(*data) for data in paper.training)
-    return words(*paper.data) + (f", trained on {learnt}" if learnt else "")
-
-
-def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
-    """Everything that the footer and the JSON beside a table say."""
-    from lib.metrics.icp import icp_backend
-
-    parameters = repr(sorted(_flat(params).items())).encode()
-    return {
-        "profile": str(params.get("profile", "unknown")),
-        "data": data_source(params, paper),
-        "subjects": int(errors["subject"].nunique()),
-        "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
-        "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
-        "protocols": protocols,
-        "icp": icp_backend(),
-        "hardware": hardware(),
-        **commit(),
-        "packages": packages(),
-    }
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(tree, dict):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-    return {prefix: repr(tree)}
 
 
 def left_out(facts: dict[str, Any]) -> str:

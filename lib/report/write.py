@@ -1,5 +1,6 @@
 """From the error files of a paper to its tables, claims, metrics and plots: what all papers' reports share."""
 
+import hashlib
 import json
 import sys
 from argparse import ArgumentParser
@@ -14,12 +15,13 @@ import pandas as pd
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
+from lib.metrics.icp import icp_backend
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
 from lib.report.claims import judge
 from lib.report.errors import load_errors, matrix
 from lib.report.paper import TABLE, Paper, Table, measure_name
-from lib.report.provenance import collect, footer
+from lib.report.provenance import commit, footer, hardware, packages
 from lib.report.stats import DEFAULT, Bootstrap
 
 
@@ -62,6 +64,40 @@ class Report:
         if not measured:
             raise InputError(self.folder / "errors", f"errors by {metric} of any of {', '.join(methods)}")
         return min(measured, key=lambda method: measured[method])
+
+
+def data_source(params: dict[str, Any], paper: Paper) -> str:
+    """Which data sets the numbers are of."""
+
+    def words(section: str, name: str) -> str:
+        root = ((params.get("data") or {}).get(section) or {}).get("root")
+        return f"{name} (the user's licensed copy)" if root else f"synthetic twin of {name}"
+
+    learnt = " and ".join(words(*data) for data in paper.training)
+    return words(*paper.data) + (f", trained on {learnt}" if learnt else "")
+
+
+def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
+    """Everything that the footer and the JSON beside a table say."""
+    parameters = repr(sorted(_flat(params).items())).encode()
+    return {
+        "profile": str(params.get("profile", "unknown")),
+        "data": data_source(params, paper),
+        "subjects": int(errors["subject"].nunique()),
+        "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
+        "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
+        "protocols": protocols,
+        "icp": icp_backend(),
+        "hardware": hardware(),
+        **commit(),
+        "packages": packages(),
+    }
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix: repr(tree)}
 
 
 def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.DataFrame | None = None) -> Report:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
-from lib.report import ledger, provenance
+from lib.report import ledger, provenance, write
 from lib.report.index import write_index
 from lib.report.ledger import ledger_markdown, load_ledger, missing_places
 from lib.report.methods import MVFNET, SIAMESE
@@ -113,9 +113,9 @@ def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> 
     assert facts["hardware"]["cores"] >= 1 and facts["packages"]["numpy"] == np.__version__
     assert "dirty" in facts and len(facts["parameters_sha256"]) == 64
     assert str(provenance.ROOT) not in json.dumps(facts)
-    real = provenance.data_source({"data": {"threedfaw": {"root": "somewhere"}}}, SIAMESE)
+    real = write.data_source({"data": {"threedfaw": {"root": "somewhere"}}}, SIAMESE)
     assert "licensed" in real and "somewhere" not in real
-    mixed = provenance.data_source({"data": {"multipie": {"root": "somewhere"}}}, MVFNET)
+    mixed = write.data_source({"data": {"multipie": {"root": "somewhere"}}}, MVFNET)
     assert mixed.startswith("synthetic twin of MICC Florence, trained on synthetic twin of 300W-LP and Multi-PIE (the")
 
 
