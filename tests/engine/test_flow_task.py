@@ -65,6 +65,18 @@ def test_two_way_is_the_network_in_both_directions(pairs):
         torch.testing.assert_close(flow, net(batch.image1, batch.image2), rtol=1e-4, atol=1e-4)
 
 
+def test_two_way_knows_that_images_are_resized():
+    """The published network works on multiples of 64 px; its flows come back in px of the images."""
+    torch.manual_seed(0)
+    net = build_flow("pwcnet").eval()
+    a, b = torch.rand(2, 1, 3, 48, 40)
+    with torch.no_grad():
+        flow = F.interpolate(TwoWay(net)(torch.cat([a, b]))[-1], (48, 40), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(flow[:1], net(a, b), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="multiples of 8"):
+        TwoWay(build_flow("pwcnet_tiny"))(torch.rand(2, 3, 60, 64))
+
+
 def test_batches_are_a_function_of_the_step(pairs):
     task = FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=4, seed=1)
     first = [task.batch(step) for step in range(3)]

@@ -23,9 +23,15 @@ class TwoWay(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        h, w = images.shape[-2:]
+        ph, pw = self.net.padded_size(h, w)
+        if not self.net.config.resize and (ph, pw) != (h, w):
+            raise ValueError(f"training wants sides that are multiples of {self.net.config.multiple} px, got {h} x {w}")
         both = self.net.features(self.net.fit(images))
         n = len(images) // 2
-        return self.net.decode(both, [torch.cat([f[n:], f[:n]]) for f in both])
+        flows = self.net.decode(both, [torch.cat([f[n:], f[:n]]) for f in both])
+        unit = flows[0].new_tensor([w / pw, h / ph]).view(1, 2, 1, 1)
+        return [flow * unit for flow in flows]
 
 
 def end_point_error(flow: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
