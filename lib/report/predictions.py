@@ -61,7 +61,7 @@ def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3, 
 
 
 def gallery(
-    params: Mapping[str, Any],
+    params: dict[str, Any],
     paper: Paper,
     methods: Sequence[str],
     subjects: Sequence[str],
