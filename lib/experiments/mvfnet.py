@@ -15,6 +15,7 @@ from lib.core.checkpoint import file_fingerprint
 from lib.core.errors import InputError
 from lib.core.params import from_dict
 from lib.data.triplets import TripletSet
+from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig
 from lib.engine.runs import Prepared, loop_config, run_config, run_folder
 from lib.engine.tasks.mvfnet import SelfSupervisedTask, SupervisedTask, Weights
@@ -54,22 +55,29 @@ def face_model(n_id: int, n_exp: int) -> FaceModel:
 
 
 @lru_cache(maxsize=4)
-def triplets(path: Path, split: str, size: int) -> TripletSet:
+def triplets(path: Path, split: str, size: int, max_expression: float | None = None) -> TripletSet:
     """One split of a pack, read once for all runs of a call."""
-    return TripletSet(path, split, size, FaceModel.load(FACE_MODEL))
+    return TripletSet(path, split, size, FaceModel.load(FACE_MODEL), max_expression)
 
 
 def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
-    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's)."""
-    size = params["mvfnet"]["image_size"]
-    train = triplets(pack_path(params["profile"], "300wlp" if run in STAGE_1 else "multipie"), "train", size)
+    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's).
+
+    Stage 2, the peers' too, leaves out faces whose fitted expression is stronger than `mvfnet.max_expression`: without labels
+    a network that has seen little expression explains a grimace by the identity.
+    """
+    size, profile = params["mvfnet"]["image_size"], params["profile"]
+    if run in STAGE_1:
+        train = triplets(pack_path(profile, "300wlp"), "train", size)
+    else:
+        train = triplets(pack_path(profile, "multipie"), "train", size, params["mvfnet"].get("max_expression"))
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:
         found = f"{train.n_id} + {train.n_exp}"
         raise InputError(
             train.path, f"labels of {wanted[0]} + {wanted[1]} coefficients, found {found}", "make it again"
         )
-    return train, triplets(pack_path(params["profile"], "multipie"), "val", size)
+    return train, triplets(pack_path(profile, "multipie"), "val", size)
 
 
 def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
@@ -139,5 +147,7 @@ def _self_supervised(
         flow = load_flow(params["flow"]["kind"], flow_path(params))
         identity["flow"] = file_fingerprint(flow_path(params))
     terms = SelfSupervisionWeights(weights.lambda_5, weights.lambda_6 * photo, weights.lambda_7 * align)
-    criterion = SelfSupervision(model.face, flow, terms, params["mvfnet"]["image_size"], contour=weights.contour)
+    mixed = resolve_precision(loop.precision) == "bf16-mixed"
+    size = params["mvfnet"]["image_size"]
+    criterion = SelfSupervision(model.face, flow, terms, size, contour=weights.contour, mixed=mixed)
     return SelfSupervisedTask(model, train, val, loop.batch_size, loop.seed, criterion, weights.prior)

@@ -105,7 +105,7 @@ def refine(
     for _ in range(steps):
         vertices = face_vertices(face, alpha, beta, criterion.index)
         terms = criterion(vertices, pose_camera(pose, size), images, landmarks)
-        loss = criterion.total(terms) + config.prior * regularisation(alpha, beta)
+        loss = criterion.total(terms) + config.prior * regularisation(alpha, beta) / (alpha.shape[1] + beta.shape[1])
         optimizer.zero_grad()
         (loss * len(images)).backward()
         optimizer.step()

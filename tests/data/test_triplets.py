@@ -64,6 +64,8 @@ def test_views_come_front_left_right_also_in_the_mirror(train: TripletSet) -> No
 def test_mirrored_truth_is_the_mirrored_shape(path: Path, face_model: FaceModel) -> None:
     val = TripletSet(path, "val", SIZE, face_model)
     assert val.has_truth and val.n_groups == 4
+    train = TripletSet(path, "train", SIZE, face_model)
+    assert not train.has_truth and train.batch(np.arange(3)).truth is None
     batch = val.batch(np.arange(4), generator(0))
     assert batch.truth is not None and bool(batch.mirrored.any())
     assert (face_model.vertices(batch.alpha) - batch.truth).abs().max() < 0.1  # float16 in the file
@@ -101,6 +103,16 @@ def test_lights_are_not_mixed_and_groups_without_a_side_are_counted(face_model: 
     yaw = {float(data.batch(np.array([0]), generator(s), mirror=False).yaw[0, 1]) for s in range(8)}
     assert len(yaw) == 1
     assert data.subject_of(np.arange(3)) == ["p000", "p002", "p003"]
+
+
+def test_strong_expressions_can_be_left_out(face_model: FaceModel, path: Path) -> None:
+    strength = TripletSet(path, "train", SIZE, face_model).batch(np.arange(8)).beta.square().mean(1).sqrt()
+    limit = float(strength.median())
+    data = TripletSet(path, "train", SIZE, face_model, max_expression=limit)
+    assert (data.n_groups, data.n_expressive) == (int((strength <= limit).sum()), int((strength > limit).sum()))
+    assert bool((data.batch(np.arange(data.n_groups)).beta.square().mean(1).sqrt() <= limit).all())
+    with pytest.raises(InputError, match="front, left and right"):
+        TripletSet(path, "train", SIZE, face_model, max_expression=0.0)
 
 
 def test_bad_packs_are_named(face_model: FaceModel, path: Path, tmp_path: Path) -> None:

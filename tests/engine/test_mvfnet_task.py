@@ -80,7 +80,7 @@ def test_terms_of_equation_6_at_and_beside_the_labels(
     at_truth = task.terms(truth_of(batch), batch)
     assert at_truth["landmark"] < 1e-3 and at_truth["pose"] < 1e-8 and at_truth["coefficients"] == 0
     both = torch.cat([batch["alpha"], batch["beta"]], 1)
-    assert torch.isclose(at_truth["regularisation"], both.square().mean())
+    assert torch.isclose(at_truth["regularisation"], both.square().sum(1).mean())
     moved = truth_of(batch)
     moved.camera.t2d = moved.camera.t2d + torch.tensor([2.0, 0])
     terms = task.terms(moved, batch)
@@ -141,7 +141,7 @@ def test_the_prior_adds_the_regularisation(face_model: FaceModel, sets: tuple[Tr
     tasks = [SelfSupervisedTask(model, *sets, batch_size=3, seed=0, criterion=criterion, prior=p) for p in (0.0, 1e4)]
     batch = tasks[0].batch(0)
     p = model(batch["images"])
-    added = 1e4 * torch.cat([p.alpha, p.beta], 1).square().mean()
+    added = 1e4 * torch.cat([p.alpha, p.beta], 1).square().sum(1).mean()
     without, with_prior = (task.loss(model, batch) for task in tasks)
     assert torch.isclose(with_prior - without, added, rtol=1e-3)
 

@@ -71,7 +71,7 @@ def test_stage_1_is_zero_at_the_labels_but_for_the_prior(
     terms = objective(Oracle(batch), batch)
     assert terms["landmark"] < 1e-3 and terms["pose"] < 1e-6 and terms["coefficients"] == 0
     both = torch.cat([batch["alpha"], batch["beta"]], 1)
-    assert torch.isclose(terms["regularisation"], 2 * both.square().mean())
+    assert torch.isclose(terms["regularisation"], 2 * both.square().sum(1).mean())
 
 
 def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:

@@ -47,5 +47,5 @@ class Tran:
         return {
             "identity": w.identity * asymmetric_euclidean(p.alpha, target, under=w.under) / target.shape[1],
             "pose": w.pose * pose_loss(p.camera, labels, batch["images"].shape[-1]),
-            "expression": w.expression * coefficient_loss(p.alpha[:, :0], p.beta, target[:, :0], beta),
+            "expression": w.expression * coefficient_loss(p.alpha[:, :0], p.beta, target[:, :0], beta) / beta.shape[1],
         }
