@@ -58,7 +58,8 @@ class MultiPieConfig:
     cameras: tokens. instants: recordings a subject, lights: flashes a recording, drawn at random. sign: see lib.data.multipie.
     validation: share of the subjects held out. detector: for pictures without stored landmarks, null for none. contour: how
     the 17 jaw points of these landmarks behave (lib.data.label_fit): "fixed" for the twin, "slide" for hand labels and dlib.
-    supersample: samples a pixel in each direction; 1 is enough where crops shrink the pictures by two or more.
+    supersample: samples a pixel in each direction; 1 is enough where crops shrink the pictures by two or more. expressions:
+    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all.
     """
 
     n_subjects: int
@@ -72,6 +73,7 @@ class MultiPieConfig:
     detector: str | None = None
     contour: str = "fixed"
     supersample: int = 1
+    expressions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -83,7 +85,15 @@ class MultiPieConfig:
                 raise InputError(f"data.multipie.{name}", f"{least} to {most}, found {getattr(self, name)}")
         if not 0 <= self.validation < 1:
             raise InputError("data.multipie.validation", f"a share from 0 to below 1, found {self.validation}")
+        unknown = sorted(set(self.expressions) - set(EXPRESSIONS.values()))
+        if unknown:
+            known = ", ".join(dict.fromkeys(EXPRESSIONS.values()))
+            raise InputError("data.multipie.expressions", f"some of {known}, found {', '.join(unknown)}")
         camera_sides(self.cameras, self.sign)
+
+    def uses(self, session: int, recording: int) -> bool:
+        """Whether a recording's expression is wanted."""
+        return not self.expressions or EXPRESSIONS.get((session, recording)) in self.expressions
 
 
 def subject_ids(count: int) -> list[str]:
@@ -108,8 +118,8 @@ def performed(people: People, expression: str, rng: np.random.Generator) -> np.n
 
 def draw_recordings(config: MultiPieConfig, rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]]:
     """What is written of one subject: session, recording and light ids (L,), in order."""
-    picks = sorted(rng.permutation(len(EXPRESSIONS))[: config.instants])
-    order = list(EXPRESSIONS)
+    order = [key for key in EXPRESSIONS if config.uses(*key)]
+    picks = sorted(rng.permutation(len(order))[: config.instants])
     return [(*order[k], np.sort(rng.permutation(len(LIGHTS))[: config.lights])) for k in picks]
 
 

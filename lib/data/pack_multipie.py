@@ -44,9 +44,14 @@ _ROWS = ("landmarks", "scale", "R", "t2d", "alpha", "beta", "quality", "side", "
 
 
 def select(groups: list[Group], config: MultiPieConfig) -> list[Group]:
-    """`instants` random recordings of each subject and `lights` random flashes of each, in order. All of the twin."""
+    """`instants` random recordings of each subject and `lights` random flashes of each, in order. All of the twin.
+
+    Recordings of unwanted expressions do not count.
+    """
     recordings: dict[str, dict[tuple[int, int], list[Group]]] = {}
     for group in groups:
+        if not config.uses(group.session, group.recording):
+            continue
         recordings.setdefault(group.subject, {}).setdefault((group.session, group.recording), []).append(group)
     chosen = []
     for subject, instants in sorted(recordings.items()):

@@ -10,7 +10,7 @@ from lib.data import make_multipie_twin
 from lib.data.crops import fit_weak_perspective
 from lib.data.make_multipie_twin import Lab, MultiPieConfig, draw_recordings, make_twin, performed, subject_ids
 from lib.data.mapped import map_npz
-from lib.data.multipie import CAMERAS, EXPRESSIONS, MultiPie
+from lib.data.multipie import CAMERAS, EXPRESSIONS, Group, MultiPie
 from lib.data.pack_multipie import cut, pack, select
 from lib.data.people import stream
 from lib.data.rig import head_cameras, make_rig
@@ -245,3 +245,14 @@ def test_cut_equals_cropping_the_whole_picture():
         A = torch.cat([linear, 40 - linear @ torch.tensor([[300.0], [200.0]], dtype=torch.float64)], 1)
         whole = crop_image(torch.from_numpy(image).permute(2, 0, 1)[None].float(), A[None].float(), 80)[0]
         assert np.abs(cut(image, A, 80).astype(float) - whole.permute(1, 2, 0).numpy()).max() <= 0.51
+
+
+def test_only_wanted_expressions_are_drawn_and_packed() -> None:
+    config = MultiPieConfig(n_subjects=4, instants=3, expressions=("neutral",))
+    for seed in range(5):
+        drawn = draw_recordings(config, np.random.default_rng(seed))
+        assert len(drawn) == 3 and {EXPRESSIONS[s, r] for s, r, _ in drawn} == {"neutral"}
+    groups = [Group("001", session, recording, 0) for session, recording in EXPRESSIONS]
+    assert {EXPRESSIONS[g.session, g.recording] for g in select(groups, config)} == {"neutral"}
+    with pytest.raises(InputError, match=r"data\.multipie\.expressions.*grin"):
+        MultiPieConfig(n_subjects=4, expressions=("grin",))
