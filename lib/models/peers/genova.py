@@ -35,9 +35,9 @@ N_DRAWS = 10
 class GenovaWeights:
     """Of the paper's three losses: features, distribution of a batch, and parameters found in renderings."""
 
-    identity: float = 10.0
-    distribution: float = 0.003
-    loop: float = 0.02
+    identity: float = 30.0
+    distribution: float = 0.01
+    loop: float = 0.05
 
 
 class Genova:

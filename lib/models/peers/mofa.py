@@ -23,8 +23,8 @@ class MoFAWeights:
     """w_photo, of the mean colour distance, RGB in [0, 1]; w_reg, of the sum of squared identity coefficients; expression
     and skin count relative to those."""
 
-    photo: float = 30.0
-    prior: float = 0.05
+    photo: float = 100.0
+    prior: float = 0.15
     expression: float = 0.8
     skin: float = 0.1
 
