@@ -158,16 +158,12 @@ class TripletSet:
     Args:
         path: the pack. split: train or val. size: S, the window's side in px.
         face: the model whose coefficients the labels are.
-        max_expression: leave out groups whose front view's labelled expression is stronger (root mean square of beta,
-            standard deviations); None keeps all. They are counted in `n_expressive`.
 
     Raises:
         InputError: no such file, not a pack, a pack of another image size or face model, or no triplet in it.
     """
 
-    def __init__(
-        self, path: str | Path, split: str, size: int, face: FaceModel, max_expression: float | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, split: str, size: int, face: FaceModel) -> None:
         if split not in SPLITS:
             raise InputError(path, f"split train or val, found {split!r}")
         arrays = map_npz(path, required=_REQUIRED)
@@ -194,12 +190,6 @@ class TripletSet:
         self._group_subject = np.array(arrays["group_subject"])
         self._pooled = self._pool_labels()
         self._triplets, self.n_skipped = self._find(np.array(arrays["split"]) == SPLITS.index(split))
-        found = len(self._triplets)
-        if max_expression is not None:
-            self.signature += f" max_expression={max_expression:g}"
-            strength = self._rows["beta"].square().mean(1).sqrt()
-            self._triplets = [t for t in self._triplets if float(strength[t[0]].mean()) <= max_expression]
-        self.n_expressive = found - len(self._triplets)
         if not self._triplets:
             raise InputError(path, f"a group with front, left and right view in split {split}, found none")
         self._truth_row: dict[int, int] = {}

@@ -55,22 +55,15 @@ def face_model(n_id: int, n_exp: int) -> FaceModel:
 
 
 @lru_cache(maxsize=4)
-def triplets(path: Path, split: str, size: int, max_expression: float | None = None) -> TripletSet:
+def triplets(path: Path, split: str, size: int) -> TripletSet:
     """One split of a pack, read once for all runs of a call."""
-    return TripletSet(path, split, size, FaceModel.load(FACE_MODEL), max_expression)
+    return TripletSet(path, split, size, FaceModel.load(FACE_MODEL))
 
 
 def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
-    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's).
-
-    Stage 2, the peers' too, leaves out faces whose fitted expression is stronger than `mvfnet.max_expression`: without labels
-    a network that has seen little expression explains a grimace by the identity.
-    """
+    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's)."""
     size, profile = params["mvfnet"]["image_size"], params["profile"]
-    if run in STAGE_1:
-        train = triplets(pack_path(profile, "300wlp"), "train", size)
-    else:
-        train = triplets(pack_path(profile, "multipie"), "train", size, params["mvfnet"].get("max_expression"))
+    train = triplets(pack_path(profile, "300wlp" if run in STAGE_1 else "multipie"), "train", size)
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:
         found = f"{train.n_id} + {train.n_exp}"

@@ -105,16 +105,6 @@ def test_lights_are_not_mixed_and_groups_without_a_side_are_counted(face_model: 
     assert data.subject_of(np.arange(3)) == ["p000", "p002", "p003"]
 
 
-def test_strong_expressions_can_be_left_out(face_model: FaceModel, path: Path) -> None:
-    strength = TripletSet(path, "train", SIZE, face_model).batch(np.arange(8)).beta.square().mean(1).sqrt()
-    limit = float(strength.median())
-    data = TripletSet(path, "train", SIZE, face_model, max_expression=limit)
-    assert (data.n_groups, data.n_expressive) == (int((strength <= limit).sum()), int((strength > limit).sum()))
-    assert bool((data.batch(np.arange(data.n_groups)).beta.square().mean(1).sqrt() <= limit).all())
-    with pytest.raises(InputError, match="front, left and right"):
-        TripletSet(path, "train", SIZE, face_model, max_expression=0.0)
-
-
 def test_bad_packs_are_named(face_model: FaceModel, path: Path, tmp_path: Path) -> None:
     good = pack_arrays(face_model, n=6, size=SIZE)
     bad = {

@@ -209,6 +209,31 @@ def test_a_finished_run_is_kept_and_a_changed_one_made_again(params: dict[str, A
     assert weights.is_file()
 
 
+def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    import yaml
+
+    from lib import tune
+
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    train_run(params, "mvfnet", "v1", 0)
+    command = ["tune", "--paper", "mvfnet", "--runs", "v2", "v4", "--rates", "1e-4", "2e-4"]
+    monkeypatch.setattr(sys, "argv", command)
+    tune.main()
+    table = Path("results/mvfnet/smoke/tuning.csv")
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert rows[0][:4] == ["run", "lr", "steps", "seed"]
+    assert [(r[0], float(r[1])) for r in rows[1:]] == [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
+    assert len({r[4] for r in rows[1:]}) > 1 and table.with_suffix(".json").is_file()
+    before = table.stat().st_mtime_ns
+    tune.main()  # all rows are there
+    assert table.stat().st_mtime_ns == before
+    monkeypatch.setattr(sys, "argv", [*command[:4], "sv"])
+    with pytest.raises(SystemExit):
+        tune.main()
+
+
 def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="v1-s0"):
         train_run(params, "mvfnet", "v2", 0)  # its start was not trained
