@@ -37,6 +37,17 @@ class _NearestVertex:
         return self.nearest
 
 
+class SurfaceSearch:
+    """Closest points of a surface for n points that move little between calls; see `MeshQuery.closest_on_incident`."""
+
+    def __init__(self, surface: MeshQuery, n: int) -> None:
+        self.surface = surface
+        self._nearest = _NearestVertex(surface.tree, n)
+
+    def __call__(self, points: Array) -> Array:
+        return self.surface.closest_on_incident(points, self._nearest(points))
+
+
 def scaled_icp(source: Array, target: Array, tree: cKDTree, start: Similarity, iterations: int) -> Similarity:
     """Similarity ICP, point to nearest vertex, a fixed number of iterations, no rejection.
 
@@ -134,7 +145,7 @@ def _gauss_newton(points: Array, scan: SubjectScan, max_distance: float, iterati
 
 
 def surface_icp(
-    surface: MeshQuery,
+    search: SurfaceSearch,
     points: Array,
     normals: Array,
     max_distance: float,
@@ -148,7 +159,7 @@ def surface_icp(
     its own distances by shrinking, the scan's distances only rise then.
 
     Args:
-        surface: the prediction, mm, in the scan's frame.
+        search: closest points of the prediction, mm, in the scan's frame before ``start``.
         points, normals: (M,3) of the scan; the normals span the planes.
         max_distance: scan points further than this (mm) from the surface do not pull: hair, holes of the prediction.
         iterations: at most; it stops when nothing moves by more than a hundredth of a millimetre.
@@ -162,8 +173,8 @@ def surface_icp(
     total = start
     for _ in range(iterations):
         # the search structures of the surface stay where they are: the scan is taken to the surface instead
-        home = (points - total.translation) @ total.rotation / total.scale
-        foot = surface.closest_on_incident(home)
+        home = total.inverse(points)
+        foot = search(home)
         near = np.linalg.norm(home - foot, axis=1) * total.scale < max_distance
         if near.sum() < 12:
             raise InputError("alignment", f"a prediction within {max_distance} mm of the scan after landmark alignment")

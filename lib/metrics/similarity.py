@@ -22,6 +22,10 @@ class Similarity:
         """Transform (N,3) points."""
         return self.scale * points @ self.rotation.T + self.translation
 
+    def inverse(self, points: Array) -> Array:
+        """Transform (N,3) points back."""
+        return (points - self.translation) @ self.rotation / self.scale
+
     def after(self, first: "Similarity") -> "Similarity":
         """The map that does ``first`` and then this one."""
         return Similarity(

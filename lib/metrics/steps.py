@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.core.errors import InputError
-from lib.metrics.icp import rigid_icp, scaled_icp, surface_icp
+from lib.metrics.icp import SurfaceSearch, rigid_icp, scaled_icp, surface_icp
 from lib.metrics.scan import NOSE_TIP, SubjectScan, check_landmarks, check_mesh, drop_unreferenced
 from lib.metrics.similarity import IDENTITY, Similarity, procrustes
 from lib.metrics.surface import MeshQuery
@@ -39,6 +39,7 @@ class State:
     points: (n,3) the prediction's remaining vertices, where they are now; ids: (n,) their numbers in the input.
     faces: (f,3) among the remaining ones.
     marks: (51,) vertex numbers of the input or -1; landmarks: (51,3) where those points are now, cropped away or not.
+    surface: closest points of the prediction where it was once, and the map from there to where it is now.
     """
 
     scan: SubjectScan
@@ -50,6 +51,7 @@ class State:
     marks: Index
     landmarks: Array
     transform: Similarity = IDENTITY
+    surface: tuple[SurfaceSearch, Similarity] | None = None
     matches: tuple[Match, ...] = ()
     distances: tuple[Array, ...] = ()
     value: float = float("nan")
@@ -104,7 +106,8 @@ def _keep(state: State, keep: Index) -> State:
     new = np.full(len(state.points), -1, dtype=np.int64)
     new[keep] = np.arange(len(keep))
     faces = new[state.faces]
-    return replace(state, points=state.points[keep], ids=state.ids[keep], faces=faces[(faces >= 0).all(axis=1)])
+    faces = faces[(faces >= 0).all(axis=1)]
+    return replace(state, points=state.points[keep], ids=state.ids[keep], faces=faces, surface=None)
 
 
 @register("crop.referenced")
@@ -145,6 +148,7 @@ def _moved(state: State, move: Similarity) -> State:
         points=move(state.points),
         landmarks=move(state.landmarks),
         transform=move.after(state.transform),
+        surface=None if state.surface is None else (state.surface[0], move.after(state.surface[1])),
     )
 
 
@@ -195,13 +199,14 @@ def icp_surface(
     scan = state.scan
     surface = MeshQuery(state.points, state.faces)
     some = slice(None, None, max(1, len(scan.vertices) // points))
+    few, all_ = SurfaceSearch(surface, len(scan.vertices[some])), SurfaceSearch(surface, len(scan.vertices))
     total = IDENTITY
     try:
-        for chosen, n in ((some, iterations), (slice(None), polish)):
-            total = surface_icp(surface, scan.vertices[chosen], scan.normals[chosen], max_distance, n, scale, total)
+        for search, chosen, n in ((few, some, iterations), (all_, slice(None), polish)):
+            total = surface_icp(search, scan.vertices[chosen], scan.normals[chosen], max_distance, n, scale, total)
     except InputError as error:
         raise InputError(scan.name, str(error)) from error
-    return _moved(state, total)
+    return _moved(replace(state, surface=(all_, IDENTITY)), total)
 
 
 @register("correspond.known")
@@ -254,7 +259,11 @@ def both_ways(state: State, every: int) -> State:
 def scan_to_surface(state: State) -> State:
     """Each vertex of the scan, and its normal, with the closest point of the prediction's triangles."""
     scan = state.scan
-    foot = MeshQuery(state.points, state.faces).closest_on_incident(scan.vertices)
+    if state.surface is None:
+        foot = MeshQuery(state.points, state.faces).closest_on_incident(scan.vertices)
+    else:  # from the alignment, with what it found: the last move was small
+        search, move = state.surface
+        foot = move(search(move.inverse(scan.vertices)))
     return replace(state, matches=(Match(scan.vertices, foot, scan.normals, np.ones(len(foot), dtype=bool), None),))
 
 

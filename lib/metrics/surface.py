@@ -136,14 +136,16 @@ class MeshQuery:
                 self._classes.append((cKDTree(centre[rows]), rows, float(radius[rows].max())))
         return self._classes
 
-    def closest_on_incident(self, points: Array) -> Array:
+    def closest_on_incident(self, points: Array, nearest: Index | None = None) -> Array:
         """Closest points (Q,3) on the triangles that touch each query's nearest *vertex* (the vertex alone if none do).
 
-        This is what the 3DFAW-Video evaluator measures; it is never below the distance to the whole mesh.
+        ``nearest`` (Q,) if these vertices are known already. This is what the 3DFAW-Video evaluator measures; it is never
+        below the distance to the whole mesh.
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
         if _incident_feet is not None:
-            nearest = self.tree.query(points)[1].astype(np.int64)
+            if nearest is None:
+                nearest = self.tree.query(points)[1].astype(np.int64)
             return np.asarray(_incident_feet(points, nearest, self.vertices, self.corners, *self.incident))
         nearest, face, _ = self._incident_search(points)
         return self._foot(points, face, nearest)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from lib.core.errors import InputError
-from lib.metrics.icp import _NearestVertex, rigid_icp, scaled_icp, surface_icp
+from lib.metrics.icp import SurfaceSearch, _NearestVertex, rigid_icp, scaled_icp, surface_icp
 from lib.metrics.scan import SubjectScan
 from lib.metrics.similarity import IDENTITY, Similarity, procrustes
 from lib.metrics.surface import MeshQuery
@@ -121,7 +121,9 @@ def test_surface_icp_brings_a_prediction_home(scale: bool) -> None:
     near = np.linalg.norm(truth.vertices[:, :2], axis=1) < 70
     move = Similarity(1.04 if scale else 1.0, rotation((1, 1, 0), 4), np.array([1.5, -2, 2.5]))
     surface = MeshQuery(move(truth.vertices), truth.faces)
-    found = surface_icp(surface, truth.vertices[near], truth.normals[near], 20.0, 30, scale)
+    found = surface_icp(
+        SurfaceSearch(surface, int(near.sum())), truth.vertices[near], truth.normals[near], 20.0, 30, scale
+    )
     assert found.scale == pytest.approx(1 / move.scale, rel=1e-5) if scale else found.scale == 1.0
     np.testing.assert_allclose(found(move(truth.vertices)), truth.vertices, atol=0.01)
 
@@ -131,14 +133,16 @@ def test_surface_icp_does_not_shrink_what_it_cannot_match() -> None:
     truth = scan()
     rough = truth.vertices + np.random.default_rng(0).normal(0, 1.5, truth.vertices.shape)
     near = np.linalg.norm(truth.vertices[:, :2], axis=1) < 70
-    found = surface_icp(MeshQuery(rough, truth.faces), truth.vertices[near], truth.normals[near], 20.0, 50)
+    search = SurfaceSearch(MeshQuery(rough, truth.faces), int(near.sum()))
+    found = surface_icp(search, truth.vertices[near], truth.normals[near], 20.0, 50)
     assert found.scale == pytest.approx(1, abs=0.02)
 
 
 def test_surface_icp_far_away() -> None:
     truth = scan()
     with pytest.raises(InputError, match="within 10"):
-        surface_icp(MeshQuery(truth.vertices + 1000, truth.faces), truth.vertices, truth.normals, 10.0, 5)
+        far = SurfaceSearch(MeshQuery(truth.vertices + 1000, truth.faces), len(truth.vertices))
+        surface_icp(far, truth.vertices, truth.normals, 10.0, 5)
 
 
 def test_rigid_icp_far_away_or_unknown_backend() -> None:

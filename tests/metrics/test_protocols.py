@@ -319,3 +319,17 @@ def test_a_mesh_is_prepared_once() -> None:
     assert by_mesh == case.errors(protocols=["armse"])
     with pytest.raises(InputError, match="landmark"):
         SubjectScan.prepared(Mesh(case.scan.vertices, case.scan.faces))
+
+
+def test_closest_points_kept_from_the_alignment_are_fresh_ones() -> None:
+    from dataclasses import replace
+
+    from lib.metrics.steps import start
+
+    case = Case(noise=0.05, wobble=1.5)
+    state = start(1.1 * case.vertices + [3, -2, 5], case.faces, case.marks, case.scan)
+    for step in PROTOCOLS["micc_p2plane"].steps[:-2]:
+        state = step(state)
+    correspond = PROTOCOLS["micc_p2plane"].steps[-2]
+    kept, fresh = correspond(state).matches[0], correspond(replace(state, surface=None)).matches[0]
+    np.testing.assert_allclose(kept.target, fresh.target, atol=1e-7)
