@@ -1,11 +1,11 @@
 """The learning rate of every arm of a paper, chosen on the validation split with equal care.
 
-    python -m lib.tune                                                       # the Siamese paper
-    python -m lib.tune --paper mvfnet --runs v2 v3 v4 --rates 3e-5 1e-4 3e-4 1e-3
+    python -m lib.tune                  # the Siamese paper
+    python -m lib.tune --paper mvfnet   # needs the trained runs that these start from (v1, single)
 
-Trains each run at each rate, for the steps of the active profile and one seed, from the same start, and writes
-results/<paper>/<profile>/tuning.csv. The rate with the lowest validation error belongs into params.yaml. No test subject
-is read. A run whose row is there already is not trained again.
+Trains each run of the paper's `TUNED` at each of its `RATES`, for the steps of the active profile and one seed, from the
+same start, and writes results/<paper>/<profile>/tuning.csv. The rate with the lowest validation error belongs into
+params.yaml. No test subject is read. A run whose row is there already is not trained again.
 """
 
 import argparse
@@ -26,13 +26,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--paper", default="siamese", choices=PAPERS)
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 6e-4, 1.2e-3, 2.4e-3])
-    parser.add_argument("--runs", nargs="+", help="default: all of the paper")
+    parser.add_argument("--rates", type=float, nargs="+", help="default: the paper's grid")
+    parser.add_argument("--runs", nargs="+", help="default: those of the paper that have a rate to choose")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     params = load_params(args.params)
-    profile, known = params["profile"], list(training_module(args.paper).RUNS)
-    args.runs = args.runs or known
+    module = training_module(args.paper)
+    profile, known = params["profile"], list(module.RUNS)
+    args.runs, args.rates = args.runs or module.TUNED, args.rates or module.RATES
     if set(args.runs) - set(known):
         parser.error(f"runs of {args.paper}: {', '.join(known)}")
     table = Path("results") / args.paper / profile / "tuning.csv"

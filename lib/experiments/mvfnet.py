@@ -29,6 +29,9 @@ STAGE_1 = ("v1", "single")
 STAGE_2 = ("v2", "v3", "v4", "tran", "mofa", "genova")
 RUNS = ("v1", "v2", "v3", "v4", "single", "tran", "mofa", "genova")
 
+TUNED, RATES = STAGE_2, (1e-4, 3e-4, 6e-4)
+"""Runs whose learning rate `lib.tune` chooses, and its grid: every second stage, MVF-Net's and the peers', alike."""
+
 TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True)}
 """Run -> whether it has the photometric and the alignment loss (table 1)."""
 

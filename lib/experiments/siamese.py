@@ -15,6 +15,8 @@ from lib.models.siamese_3dmm import Siamese3DMM
 from lib.pretrain import encoder_path, load_pretrained
 
 RUNS = siamese.RUNS
+TUNED, RATES = RUNS, (3e-4, 6e-4, 1.2e-3, 2.4e-3)
+"""Runs whose learning rate `lib.tune` chooses, and its grid."""
 
 
 @lru_cache(maxsize=2)
