@@ -65,8 +65,8 @@ class LightingConfig:
     levels: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
     warmup: int = 40
     steps: int = 30
-    lr_shape: float = 0.1
-    lr_pose: float = 0.01
+    lr_shape: float = 0.05
+    lr_pose: float = 0.005
     prior: float = 0.3
     batch_size: int = 12
     seed: int = 0
