@@ -217,7 +217,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Where the derivative points to the truth: a row for each light, loss and coordinate.
 
     every: share of faces for which it does at all positions of the coordinate (of several: of all of them).
-    pairs: share of (face, position). nearest: median over faces of the distance from the truth to the lowest value.
+    worst: share of faces at the position where the fewest are right. pairs: share of (face, position). nearest: median over faces of the distance from the truth to the lowest value.
     The coordinates "shift" (x and y) and "shift and yaw" put several together.
     """
     away = table[table["offset"] != 0].copy()
@@ -239,6 +239,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                     "loss": loss,
                     "coordinate": group,
                     "every": float(right.groupby("face")["right"].all().mean()),
+                    "worst": float(right.groupby(["coordinate", "offset"])["right"].mean().min()),
                     "pairs": float(right["right"].mean()),
                     "nearest": float(lowest.median()),
                     "faces": int(inside["face"].nunique()),

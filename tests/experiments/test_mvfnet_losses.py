@@ -77,6 +77,7 @@ def test_shares_count_faces_and_positions():
     s = landscape.summary(pd.concat([yaw, shift])).set_index("coordinate")
     assert s.loc["yaw", "every"] == 0.75 and s.loc["yaw", "pairs"] == 15 / 16
     assert s.loc["shift and yaw", "every"] == 0.5 and s.loc["shift and yaw", "pairs"] == 30 / 32
+    assert s.loc["yaw", "worst"] == s.loc["shift and yaw", "worst"] == 0.75  # one of four faces, at one position
     assert (s["nearest"] == 0).all() and (s["faces"] == 4).all()
 
 
