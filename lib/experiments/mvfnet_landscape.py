@@ -217,7 +217,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Where the derivative points to the truth: a row for each light, loss and coordinate.
 
     every: share of faces for which it does at all positions of the coordinate (of several: of all of them).
-    worst: share of faces at the position where the fewest are right. pairs: share of (face, position). nearest: median over faces of the distance from the truth to the lowest value.
+    worst: share of faces at the position where the fewest are right. pairs: share of (face, position).
+    nearest: median over faces of the distance from the truth to the lowest value.
     The coordinates "shift" (x and y) and "shift and yaw" put several together.
     """
     away = table[table["offset"] != 0].copy()
