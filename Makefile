@@ -1,6 +1,6 @@
 # Two commands matter: `make repro` and `make test`. Each sets up all it needs in .venv first.
 #
-#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese] [JOBS=2]   the pipeline: tables, figures, executed notebooks
+#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
 #   make test-fast     unit tests only; make lint, make format: style and types
 #   make lab           JupyterLab on the notebooks
@@ -52,7 +52,8 @@ benchmarks: env
 	@$(BIN)/python -m lib.bench
 
 tune: env
-	@$(BIN)/python -m lib.tune
+	@$(BIN)/python -m lib.tune --paper siamese
+	@$(BIN)/python -m lib.tune --paper mvfnet
 
 photo-prior: env
 	@$(BIN)/python -m lib.fit.crossvalidate

@@ -60,13 +60,17 @@ def test_smoke_pipeline(clone):
     assert "NOT COMPLETE" not in output
 
     results = clone / "results"
-    for name in ("table1.csv", "table1.md", "table1.tex", "metrics.json", "claims.csv"):
-        assert (results / "siamese/smoke" / name).stat().st_size > 50, name
+    tables = {"siamese": ("table1",), "mvfnet": ("table1", "table2")}
+    for paper, names in tables.items():
+        files = [f"{table}.{kind}" for table in names for kind in ("csv", "md", "tex")]
+        for name in (*files, "metrics.json", "claims.csv"):
+            assert (results / paper / "smoke" / name).stat().st_size > 50, f"{paper}: {name}"
     assert (results / "README.md").is_file()
     notebooks = {path.stem for path in (clone / "notebooks").glob("*.ipynb")} - {"03_train"}
     executed = {path.stem: path for path in (results / "notebooks/smoke").glob("*.ipynb")}
     assert notebooks <= set(executed)
     assert {f"03_train-{run}-s0" for run in ("sv", "mv_add", "mv_concat", "mv_shape_concat")} <= set(executed)
+    assert {f"03_train-mvfnet-{stage}-s0" for stage in ("supervised", "selfsup", "peers")} <= set(executed)
     for path in executed.values():
         assert path.stat().st_size < 2_000_000, path
         cells = json.loads(path.read_text())["cells"]
