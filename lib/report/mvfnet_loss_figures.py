@@ -273,7 +273,7 @@ def write_landscape(
         share_bars(summary),
     )
     for name, figure in zip(LANDSCAPE_FIGURES, made, strict=True):
-        save(figure, folder / name)
+        save(figure, folder / name, dpi=75)  # six pictures have to fit into a notebook of two megabytes
 
 
 ARM_STYLES = {
