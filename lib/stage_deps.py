@@ -92,6 +92,11 @@ def sources(command: str) -> list[str]:
     paper = re.search(r"-m lib\.evaluate (\S+)", command)
     if paper:  # imported by name at run time
         modules.add(f"lib.experiments.{paper[1]}_eval")
+    paper = re.search(r"-p paper (\w+)", command)
+    if paper:  # lib.train imports it by name
+        modules.add(f"lib.experiments.{paper[1]}")
+    if notebook and Path("lib/report/predictions.py") in closure(modules):  # so does a notebook that shows predictions
+        modules |= {f"lib.experiments.{word}_eval" for word in notebook[1].split("_")}
     for path in closure(modules):
         core = path.parts[1] == "core" and path.name != "mesh.py"
         if not core and path.name != "__init__.py":
