@@ -40,7 +40,7 @@ def network_start(
     Raises:
         InputError: no checkpoint; wrong number of views; a network with another topology.
     """
-    from lib.models.siamese import load_method
+    from lib.models.load import load_method
 
     folder = find_run(name, profile)
     method = load_method(folder)
@@ -57,7 +57,12 @@ def network_start(
         raise InputError(
             folder, f"a network on the face model's {model.mean.shape[0]} vertices, it has {result.vertices.shape[1]}"
         )
-    alpha = model.project_identity(result.vertices.float(), n_id=len(first.alpha))[0].double().numpy()
+    if "alpha" in result.parameters:  # coefficients of this very model, apart from the expression
+        alpha = np.zeros(len(first.alpha))
+        found = result.parameters["alpha"][0, : len(alpha)].double().numpy()
+        alpha[: len(found)] = found
+    else:
+        alpha = model.project_identity(result.vertices.float(), n_id=len(first.alpha))[0].double().numpy()
     facts = {"method": name, "run": folder.as_posix(), "views": order, "crops": transforms}
     return np.clip(alpha, -3, 3), facts
 

@@ -222,6 +222,46 @@ def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks
     assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters
 
 
+@pytest.mark.parametrize(("run", "views"), [("v4", 3), ("tran", 1)])
+def test_mvfnet_and_its_peers_start_the_fit(
+    run, views, face_model, face_model_files, triplet, marks, tmp_path, monkeypatch
+):
+    """The header says what kind of network it is; its identity coefficients are those of the face model itself."""
+    from lib.core.checkpoint import save_weights
+    from lib.models.mvfnet import MVFNet
+    from lib.models.peers.regressor import SingleRegressor
+
+    size = {"n_id": 6, "n_exp": 4}
+    if views == 3:
+        network = MVFNet(face_model, "resnet_tiny", **size, mirror_view=2)
+        meta = {"network": "mvfnet", "n_views": 3, "mirror_view": 2, **size}
+    else:
+        network = SingleRegressor(face_model, "resnet_tiny", **size, n_alb=5)
+        meta = {"network": "single", "n_alb": 5, **size}
+    network.shape[-1].weight.data.zero_()
+    network.shape[-1].bias.data = torch.linspace(-1, 1, network.shape[-1].out_features)
+    meta |= {"run": run, "backbone": "resnet_tiny", "image_size": 64}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
+    save_weights(tmp_path / "data/quick/runs" / f"{run}-s0" / "model.safetensors", network, meta)
+    monkeypatch.chdir(tmp_path)
+    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
+    assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
+    plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
+    assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters
+
+
+def test_a_network_of_an_unknown_kind_is_named(tmp_path):
+    from torch import nn
+
+    from lib.core.checkpoint import save_weights
+    from lib.models.load import load_method
+
+    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"network": "volume", "run": "x"})
+    with pytest.raises(InputError, match="'volume'"):
+        load_method(tmp_path)
+
+
 def test_out_must_be_a_folder(head, face_model, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
