@@ -26,12 +26,36 @@ def people(face_model, face_model_files) -> People:
     return People(face_model, population, FlatSkin(face_model.region("eyes").numpy()))
 
 
+@pytest.fixture(scope="session")
+def saved_people(people):
+    """Saves the model and population of `people` into a folder; returns the model's path."""
+
+    def save(folder):
+        path = folder / "face_model.npz"
+        people.model.save(path)
+        people.population.save(folder / "population.npz")
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def known_to(people, saved_people, tmp_path_factory):
+    """A folder and, in it, a path under which a maker finds `people` in this process (with `workers=0`)."""
+
+    def prepare(maker):
+        root = tmp_path_factory.mktemp("twin")
+        path = saved_people(root)
+        maker._PEOPLE[str(path)] = people
+        return root, path
+
+    return prepare
+
+
 @pytest.fixture
-def face_model_path(people, tmp_path, monkeypatch):
+def face_model_path(people, saved_people, tmp_path, monkeypatch):
     """A path under which both makers find `people` in this process (with `workers=0`), without reading a file."""
-    path = tmp_path / "face_model.npz"
-    people.model.save(path)
-    people.population.save(tmp_path / "population.npz")
+    path = saved_people(tmp_path)
     monkeypatch.setitem(make_training_set._PEOPLE, str(path), people)
     monkeypatch.setitem(make_3dfaw_twin._PEOPLE, str(path), people)
     return path

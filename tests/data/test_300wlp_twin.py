@@ -19,13 +19,9 @@ CONFIG = twin.W300LPConfig(n_faces=3, n_views=5, n_id=20, n_exp=8, seed=1)
 
 
 @pytest.fixture(scope="module")
-def made(people, tmp_path_factory):
+def made(known_to):
     """Folder of the face model and of a twin of three faces."""
-    folder = tmp_path_factory.mktemp("w300lp")
-    model = folder / "face_model.npz"
-    people.model.save(model)
-    people.population.save(folder / "population.npz")
-    twin._PEOPLE[str(model)] = people
+    folder, model = known_to(twin)
     assert twin.make_twin(folder / "300W_LP", CONFIG, model, workers=0) == 3
     return folder
 

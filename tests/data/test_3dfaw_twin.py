@@ -17,14 +17,10 @@ CONFIG = TwinConfig(n_subjects=2, frames=5, frame_size=128, seed=1)
 
 
 @pytest.fixture(scope="module")
-def twin(people, tmp_path_factory):
+def twin(known_to):
     from lib.data import make_3dfaw_twin
 
-    root = tmp_path_factory.mktemp("twin")
-    path = root / "model.npz"
-    people.model.save(path)
-    people.population.save(root / "population.npz")
-    make_3dfaw_twin._PEOPLE[str(path)] = people
+    root, path = known_to(make_3dfaw_twin)
     assert make_twin(root / "3dfaw", CONFIG, path, workers=0) == 2
     return root / "3dfaw", path
 

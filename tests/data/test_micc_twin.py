@@ -16,12 +16,8 @@ CONFIG = MiccTwinConfig(n_subjects=3, frames=7, frame_size=128, seed=1)
 
 
 @pytest.fixture(scope="module")
-def twin(people, tmp_path_factory):
-    root = tmp_path_factory.mktemp("twin")
-    path = root / "model.npz"
-    people.model.save(path)
-    people.population.save(root / "population.npz")
-    make_micc_twin._PEOPLE[str(path)] = people
+def twin(known_to):
+    root, path = known_to(make_micc_twin)
     assert make_twin(root / "micc", CONFIG, path, workers=0) == 3
     return root / "micc", path
 

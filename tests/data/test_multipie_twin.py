@@ -23,12 +23,8 @@ SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def twin(people, tmp_path_factory):
-    root = tmp_path_factory.mktemp("twin")
-    path = root / "model.npz"
-    people.model.save(path)
-    people.population.save(root / "population.npz")
-    make_multipie_twin._PEOPLE[str(path)] = people
+def twin(known_to):
+    root, path = known_to(make_multipie_twin)
     assert make_twin(root / "multipie", CONFIG, path, workers=0) == 3
     return root / "multipie", path
 
