@@ -56,7 +56,7 @@ tune: env
 	@$(BIN)/python -m lib.tune --paper mvfnet
 
 photo-prior: env
-	@$(BIN)/python -m lib.fit.crossvalidate
+	@$(BIN)/python -m lib.photos.tuning.prior
 
 git-filters: env
 	@git config filter.strip-output.clean '"$(abspath $(BIN))/nbstripout" --drop-empty-cells --keep-id'
@@ -68,7 +68,7 @@ git-filters: env
 	@echo "notebooks/ is committed without outputs; git diff shows notebooks readably"
 
 deps: env
-	@$(BIN)/python -m lib.stage_deps --write
+	@$(BIN)/python -m lib.pipeline.code --write
 
 lock: env
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -5,7 +5,7 @@
 
 Predictions go to data/<profile>/runs/predictions/<paper>/<method>-s<seed>.npz, errors in mm to
 results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject, condition (where the paper has several) and
-metric. What is predicted, and on which data, is in lib/experiments/<paper>_eval.py.
+metric. What is predicted, and on which data, is in lib/papers/<paper>/evaluation.py.
 """
 
 import argparse
@@ -85,8 +85,8 @@ class Bench:
 
 
 def experiment(paper: str) -> Any:
-    """The module with the paper's `predict`, `bounds` and `bench` (see lib/experiments/__init__.py)."""
-    return importlib.import_module(f"lib.experiments.{paper}_eval")
+    """The module with the paper's `predict`, `bounds` and `bench` (`lib.papers.<paper>.evaluation`)."""
+    return importlib.import_module(f"lib.papers.{paper}.evaluation")
 
 
 def take(arrays: Arrays, rows: Iterable[int]) -> Arrays:

@@ -24,10 +24,10 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json
 from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
-from lib.fit.landmarks import model_vertices, near_side
-from lib.photos.detectors import Detection, Detector, choose_face, make_detector
+from lib.fit.joint import model_vertices, near_side
+from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
+from lib.landmarks.photo_files import read_landmarks
 from lib.photos.images import Photo, read_photos
-from lib.photos.landmark_file import read_landmarks
 
 FORMAT_VERSION = 1
 OUTER_EYES = (36, 45)

@@ -18,12 +18,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lib.core.checkpoint import file_fingerprint, fingerprint, save_weights
+from lib.core.checkpoint import fingerprint, save_weights
+from lib.core.code import code_hash
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
 from lib.engine.runs import Prepared, loop_config, run_folder
-from lib.stage_deps import closure
 
 __all__ = ["PAPERS", "loop_config", "run_folder", "train_run", "train_runs", "training_module"]
 
@@ -31,10 +31,10 @@ PAPERS = ("siamese", "mvfnet")
 
 
 def training_module(paper: str) -> Any:
-    """lib/experiments/<paper>.py with its `RUNS` and `prepare`; imported when asked for, so that papers stay apart."""
+    """lib/papers/<paper>/training.py with its `RUNS` and `prepare`; imported when asked for, so that papers stay apart."""
     if paper not in PAPERS:
         raise ValueError(f"unknown paper {paper!r}; known: {', '.join(PAPERS)}")
-    return importlib.import_module(f"lib.experiments.{paper}")
+    return importlib.import_module(f"lib.papers.{paper}.training")
 
 
 def train_run(
@@ -77,8 +77,8 @@ def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -
 
 def _mark(paper: str, loop: Any, identity: dict[str, Any]) -> str:
     """What a finished run was made from: settings, start, data, and the code that its training imports."""
-    sources = {path.as_posix(): file_fingerprint(path) for path in sorted(closure({f"lib.experiments.{paper}"}))}
-    return fingerprint({"config": asdict(loop), "identity": identity, "sources": sources})
+    code = code_hash(f"lib.papers.{paper}.training")
+    return fingerprint({"config": asdict(loop), "identity": identity, "code": code})
 
 
 def _finished(out: Path, mark: str) -> dict[str, Any] | None:

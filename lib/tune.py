@@ -13,10 +13,10 @@ import csv
 import io
 from pathlib import Path
 
+from lib.core import provenance
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import DivergenceError, Interrupted
-from lib.report import provenance
 from lib.train import PAPERS, train_run, training_module
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")

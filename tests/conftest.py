@@ -8,7 +8,6 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("QUIET", "1")
 
-import hashlib  # noqa: E402
 import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -30,12 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def face_model_files():
-    """Folder with face_model.npz and population.npz of 200 identities (seed 0), kept until lib/morphable changes."""
+    """Folder with face_model.npz and population.npz of 200 identities (seed 0), kept until the code that makes them changes."""
+    from lib.core.code import code_hash
     from lib.morphable.build import build_face_model
 
-    sources = sorted((ROOT / "lib" / "morphable").glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = ROOT / ".pytest_cache" / f"face_model-{digest}"
+    folder = ROOT / ".pytest_cache" / f"face_model-{code_hash('lib.morphable.build')}"
     if not (folder / "face_model.npz").is_file():
         model, population = build_face_model(n_identities=200, seed=0)
         for stale in folder.parent.glob("face_model-*"):

@@ -1,6 +1,6 @@
 """Run the benchmarks: ``python -m lib.bench [--only renderer] [--out results/benchmarks]``.
 
-Writes one JSON file a group (form: ``lib/bench/timing.py``) and ``README.md`` with all of them as a table. About two
+Writes one JSON file a group (form: ``lib/core/timing.py``) and ``README.md`` with all of them as a table. About two
 minutes on two cores. Run it on an idle machine; the load is recorded with the numbers.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.bench.table import markdown
-from lib.bench.timing import Entry, check, document, machine
 from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.timing import Entry, check, document, machine
 
 GROUPS = ("renderer", "synthesis", "training", "mvfnet")
 

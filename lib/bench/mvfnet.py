@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench.timing import Case, Entry, measure
-from lib.data.people import People
-from lib.data.triplet_studio import render_triplets
+from lib.core.timing import Case, Entry, measure
 from lib.engine.device import MixedPrecision, bf16_is_fast
 from lib.losses.alignment import alignment_loss
 from lib.losses.crossview import Comparison, SelfSupervision, SelfSupervisionWeights
@@ -26,6 +24,8 @@ from lib.models.flow.load import build_flow
 from lib.models.mvfnet import MVFNet, pose_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.synthesis.people import People
+from lib.synthesis.triplets import render_triplets
 
 BATCH, SIZE, N_ID, N_EXP = 12, 64, 80, 29
 

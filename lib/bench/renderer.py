@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench.timing import Case, Entry, measure
+from lib.core.timing import Case, Entry, measure
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix, intrinsics
 from lib.renderers.normals import vertex_normals
 from lib.renderers.raster_numba import HAVE_NUMBA, rasterize_numba, render_shaded_numba

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.bench.timing import Case, Entry, measure
+from lib.core.timing import Case, Entry, measure
 from lib.engine.device import MixedPrecision
 from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese

@@ -7,7 +7,7 @@ stay. For each pair of views v, w and surface sample s that both see, the residu
     r_s = I_v(project_v(X_s)) - I_w(project_w(X_s)),
 
 added with weight ``photo_weight`` times the pair's own signal-to-noise ratio (:func:`_trust`) to the landmark objective of
-``lib.fit.landmarks`` and minimised with it, from coarse bands to fine ones. The objective has many local minima, so it is
+``lib.fit.joint`` and minimised with it, from coarse bands to fine ones. The objective has many local minima, so it is
 descended several times in different ways and the heads are averaged. Needs two views; with one nothing changes.
 """
 
@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from lib.core.errors import InputError
 from lib.fit.camera import FitCamera
 from lib.fit.descent import levenberg_marquardt
-from lib.fit.landmarks import (
+from lib.fit.joint import (
     FitOptions,
     FitProblem,
     FitResult,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.data.crops import CONTOUR
+from lib.landmarks.crops import CONTOUR
 from lib.losses.alignment import NOMINAL_SIZE
 
 __all__ = ["landmark_loss", "landmark_weights"]

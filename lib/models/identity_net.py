@@ -1,8 +1,8 @@
 """A face recognition network: photographs to unit feature vectors that are close for one person, far for two.
 
 Genova et al. (2018) compare renderings with photographs through such a network. The offline one is trained here on
-synthetic people (`lib.train_identity`); public weights of a VGG-16 in torchvision's layout are taken instead when a user
-has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `classifier.3.*` of a state dict, from which fc7 is
+synthetic people (`lib.engine.pretraining.identity`); public weights of a VGG-16 in torchvision's layout are taken instead when
+a user has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `classifier.3.*` of a state dict, from which fc7 is
 read, for 224-pixel images normalised as torchvision does.
 """
 
@@ -96,7 +96,9 @@ def load_identity_net(path: str | Path, public: str | Path | None = None) -> nn.
 def _load_own(path: Path) -> IdentityNet:
     meta = read_meta(path)
     if meta.get("kind") != "identity":
-        raise InputError(path, "a network trained by lib.train_identity", f"its header says {meta.get('kind')!r}")
+        raise InputError(
+            path, "a network trained by lib.engine.pretraining.identity", f"its header says {meta.get('kind')!r}"
+        )
     net = IdentityNet(meta["backbone"], meta["dim"])
     load_weights(path, net)
     return net

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
-from lib.data.crops import SPAN_MM
+from lib.landmarks.crops import SPAN_MM
 from lib.models.base import Reconstruction, Views
 from lib.models.parts.encoders import build_encoder, mlp
 from lib.morphable.model import FaceModel

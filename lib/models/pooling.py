@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lib.data.crops import CONTOUR, fit_weak_perspective
+from lib.landmarks.crops import CONTOUR, fit_weak_perspective
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.normals import vertex_normals

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
-from lib.data.crops import SPAN_MM, mirror_calibration
+from lib.landmarks.crops import SPAN_MM, mirror_calibration
 from lib.models.base import Reconstruction, Views
 from lib.models.parts.camera_frame import crop_ray_camera, unmirror_camera
 from lib.models.parts.encoders import build_encoder, mlp

@@ -125,7 +125,7 @@ def build(vertices: np.ndarray, symmetry: np.ndarray, face_index: np.ndarray, n_
 
 def main() -> None:
     from lib.core.params import load_params
-    from lib.data.training_set import TrainingSet
+    from lib.datasets.training.read import TrainingSet
     from lib.morphable.model import FaceModel
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -8,7 +8,7 @@ import torch
 
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
-from lib.fit.landmarks import FitResult
+from lib.fit.joint import FitResult
 
 
 def find_run(name: str, profile: str) -> Path:
@@ -91,7 +91,7 @@ def crop_views(
     images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list, model: Any, size: int
 ) -> tuple[Any, list[list[list[float]]]]:
     """Landmark-aligned crops as ``lib.models.base.Views`` with their calibration, and the 2x3 maps photo px -> crop px."""
-    from lib.data.crops import apply_transform, crop_camera, crop_image, crop_transform
+    from lib.landmarks.crops import apply_transform, crop_camera, crop_image, crop_transform
     from lib.models.base import Views
 
     mean = model.landmarks3d(model.mean[None])[0]

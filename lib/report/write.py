@@ -15,13 +15,13 @@ import pandas as pd
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
+from lib.core.provenance import commit, footer, hardware, packages
 from lib.metrics.icp import icp_backend
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
 from lib.report.claims import judge
 from lib.report.errors import load_errors, matrix
 from lib.report.paper import TABLE, Paper, Table, measure_name
-from lib.report.provenance import commit, footer, hardware, packages
 from lib.report.stats import DEFAULT, Bootstrap
 
 

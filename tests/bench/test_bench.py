@@ -10,7 +10,7 @@ import pytest
 from lib.bench import __main__ as command
 from lib.bench import renderer
 from lib.bench.table import markdown
-from lib.bench.timing import Case, check, document, machine, measure
+from lib.core.timing import Case, check, document, machine, measure
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 import yaml
 
 from lib.core.errors import InputError
-from lib.data.flow_pairs import FlowPairs, photograph_people
-from lib.data.people import People
-from lib.engine.tasks.flow import FlowTask, TwoWay, end_point_error, multi_scale_error
-from lib.flow_baselines import BASELINES
+from lib.engine.pretraining.flow import main
+from lib.engine.pretraining.flow_baselines import BASELINES
+from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
+from lib.engine.pretraining.flow_task import FlowTask, TwoWay, end_point_error, multi_scale_error
 from lib.models.flow import build_flow, load_flow
-from lib.report.flow_figures import flow_colours, flow_figure, flow_key
-from lib.train_flow import main
+from lib.papers.mvfnet.flow_figures import flow_colours, flow_figure, flow_key
+from lib.synthesis.people import People
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import torch
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
-from lib.data.training_set import TrainingSet
-from lib.engine.tasks.identity import IdentityTask, cut_out, face_mask, recognition, vary
+from lib.datasets.training.read import TrainingSet
+from lib.engine.pretraining.identity import measure, train_identity, write_results
+from lib.engine.pretraining.identity_task import IdentityTask, cut_out, face_mask, recognition, vary
 from lib.models.identity_net import IdentityNet, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
-from lib.train_identity import measure, train_identity, write_results
 
 SIZE, S, V = 32, 24, 3
 FACTS: dict[str, Any] = {

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.data.triplets import TripletSet, write_pack
-from lib.engine.tasks.mvfnet import (
+from lib.datasets.triplets import TripletSet, write_pack
+from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
+from lib.models.flow.load import build_flow
+from lib.models.mvfnet import MVFNet, MVFPrediction, load_method
+from lib.models.parts.encoders import build_encoder
+from lib.morphable.model import FaceModel
+from lib.papers.mvfnet import training as experiment
+from lib.papers.mvfnet.tasks import (
     SelfSupervisedTask,
     SupervisedTask,
     TripletSampler,
@@ -21,12 +27,6 @@ from lib.engine.tasks.mvfnet import (
     identity_error,
     label_camera,
 )
-from lib.experiments import mvfnet as experiment
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
-from lib.models.flow.load import build_flow
-from lib.models.mvfnet import MVFNet, MVFPrediction, load_method
-from lib.models.parts.encoders import build_encoder
-from lib.morphable.model import FaceModel
 from lib.train import train_run, train_runs
 from tests.packs import make_pack, pack_arrays
 

@@ -9,17 +9,17 @@ import torch
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.data.triplets import TripletSet, write_pack
-from lib.engine.tasks.mvfnet import TripletSampler, Weights
-from lib.engine.tasks.peers import PeersTask, Supervised, single_views
-from lib.experiments import mvfnet as experiment
-from lib.experiments import mvfnet_peers
+from lib.datasets.triplets import TripletSet, write_pack
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.models.peers.genova import N_DRAWS
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor, load_method
 from lib.models.peers.tran import Tran, TranWeights
 from lib.morphable.model import FaceModel
+from lib.papers.mvfnet import peers as mvfnet_peers
+from lib.papers.mvfnet import training as experiment
+from lib.papers.mvfnet.peers_task import PeersTask, Supervised, single_views
+from lib.papers.mvfnet.tasks import TripletSampler, Weights
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.train import train_runs
 from tests.packs import make_pack, pack_arrays

@@ -97,7 +97,7 @@ def test_a_term_without_weight_is_not_computed_and_landmarks_alone_render_nothin
 
 def test_mirrored_triplets_cost_the_same(face_model):
     """The mirror image, left and right swapped, has the same photometric and landmark terms up to rasterisation."""
-    from lib.data.crops import mirror_landmarks
+    from lib.landmarks.crops import mirror_landmarks
 
     s = scene(face_model, 2, seed=12)
     loss = SelfSupervision(face_model, None, NO_ALIGN, 64)

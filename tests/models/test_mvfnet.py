@@ -9,7 +9,7 @@ from scipy.io import savemat
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.data.crops import SPAN_MM, apply_transform
+from lib.landmarks.crops import SPAN_MM, apply_transform
 from lib.losses.pose import normalised_pose
 from lib.models.base import Views
 from lib.models.mvfnet import MVFNet, face_vertices, load_method, pose_camera, start_from

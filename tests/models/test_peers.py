@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.data.crops import face_centre
+from lib.landmarks.crops import face_centre
 from lib.losses.genova import batch_distribution, identity, loopback
 from lib.losses.mofa import dense_photometric, statistical_regularisation
 from lib.losses.tran import asymmetric_euclidean

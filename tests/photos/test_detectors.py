@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lib.core.errors import InputError
-from lib.photos.detectors import (
+from lib.landmarks.detect import (
     MIRROR_68,
     Detection,
     DlibDetector,
@@ -15,7 +15,7 @@ from lib.photos.detectors import (
     face_alignment_available,
     make_detector,
 )
-from lib.photos.landmark_file import read_landmarks
+from lib.landmarks.photo_files import read_landmarks
 
 skimage_data = pytest.importorskip("skimage.data")
 pytest.importorskip("dlib")

@@ -8,7 +8,7 @@ import pytest
 from lib.core.errors import InputError
 from lib.fit import FitOptions, LandmarkModel, View, fit_views
 from lib.fit.camera import FitCamera, camera_from_points, rotation_from_vector
-from lib.fit.landmarks import FitProblem, FitState, linearise, moved, near_side, prepare, slide_contour
+from lib.fit.joint import FitProblem, FitState, linearise, moved, near_side, prepare, slide_contour
 from lib.fit.model import CONTOUR, INNER, contour_lines
 
 SHARP = FitOptions(

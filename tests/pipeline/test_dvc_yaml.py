@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lib.core import load_params, section
-from lib.stage_deps import closure, imported, is_source, problems, rewrite, stages
+from lib.pipeline.code import closure, imported, is_source, problems, rewrite, stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def test_every_stage_lists_the_sources_it_uses(text):
 
 def test_a_wrong_list_is_noticed_and_corrected(text):
     wrong = text.replace("      - lib/engine/loop.py\n", "", 1).replace(
-        "      - lib/data/crops.py\n", "      - lib/data/crops.py\n      - lib/report/tables.py\n", 1
+        "      - lib/landmarks/crops.py\n", "      - lib/landmarks/crops.py\n      - lib/report/tables.py\n", 1
     )
     found = problems(wrong)
     assert any("lacks lib/engine/loop.py" in line for line in found)
@@ -92,7 +92,7 @@ def test_imports_are_followed_through_packages_and_functions(tmp_path, monkeypat
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     monkeypatch.chdir(tmp_path)
-    from lib.stage_deps import reexports
+    from lib.pipeline.code import reexports
 
     reexports.cache_clear()
     try:

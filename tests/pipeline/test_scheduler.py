@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lib.core import InputError
-from lib.pipeline import main, write_timings
-from lib.stage_graph import Step, choose, select, with_heights
+from lib.pipeline.graph import Step, choose, select, with_heights
+from lib.pipeline.scheduler import main, write_timings
 
 ROOT = Path(__file__).resolve().parents[2]
 

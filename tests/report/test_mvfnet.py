@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
+from lib.papers.mvfnet.tables import load_lighting, main, write_report
 from lib.report.index import write_index
-from lib.report.mvfnet import load_lighting, main, write_report
 from tests.report.fixtures import MVFNET_LEVELS, write_errors, write_lighting, write_mvfnet_errors
 
 PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "mvfnet": {"seeds": [0, 1]}, "data": {}}

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.core import provenance
 from lib.core.errors import InputError
-from lib.report import ledger, provenance, write
+from lib.papers.siamese.tables import main, write_report
+from lib.report import ledger, write
 from lib.report.index import write_index
 from lib.report.ledger import ledger_markdown, load_ledger, missing_places
 from lib.report.methods import MVFNET, SIAMESE
-from lib.report.siamese import main, write_report
 from lib.report.view3d import figure_html, mesh_figure
 from tests.metrics.shapes import sphere
 from tests.report.fixtures import LEVELS, write_errors

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
+from lib.papers.siamese.tables import ladder
 from lib.report.claims import OPEN, REFUTED, REPLICATED, UNMEASURED, combine, compare, judge, verdict
 from lib.report.errors import load_errors, matrix, paired
 from lib.report.methods import MVFNET, PAPERS, SIAMESE
 from lib.report.paper import Paper, Part
 from lib.report.reported import load_claims, load_reported, reported_value
-from lib.report.siamese import ladder
 from lib.report.stats import Bootstrap, standardised
 from tests.report.fixtures import LEVELS, MVFNET_LEVELS, write_errors, write_mvfnet_errors
 

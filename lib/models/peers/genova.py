@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.data.crops import SPAN_MM, face_centre
+from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.genova import batch_distribution, identity, loopback
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.models.mvfnet import face_vertices
