@@ -32,7 +32,8 @@ from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
-from lib.fit.single import contour_on_outline, fit_labels
+from lib.fit.single import fit_labels
+from lib.landmarks.contour import contour_on_outline
 from lib.morphable.model import FaceModel
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
