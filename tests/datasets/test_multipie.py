@@ -214,7 +214,7 @@ def test_damaged_labels_are_named(root, tmp_path):
     with pytest.raises(InputError, match=r"001_02_02_051_07_lm\.mat"):
         read_multipie_label(path)
     data = MultiPie(root)
-    assert [g.key for g, _ in data] == ["004_01_01_07"] and "no usable frontal view" in data.skipped["001_02_02_07"]
+    assert [g.key for g, _ in data] == ["004_01_01_07"] and "no usable front view" in data.skipped["001_02_02_07"]
 
 
 class Fake:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.log import log
+from lib.core.progress import log
 from lib.core.views import FRONT as FRONT_VIEW
 from lib.core.views import LEFT, RIGHT, VIEWS
 from lib.landmarks.files import multipie_labels, read_json, read_multipie_label, values_of

@@ -14,8 +14,8 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
-from lib.core.log import log
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
+from lib.core.progress import log
 from lib.landmarks.files import read_json, read_vertex_landmarks, values_of
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
-from lib.core.log import log
+from lib.core.progress import log
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 SUBSETS = ("AFW", "HELEN", "IBUG", "LFPW")
