@@ -30,6 +30,7 @@ from lib.core.progress import progress
 from lib.metrics.outer import outer_faces
 from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
 from lib.metrics.scan import SubjectScan
+from lib.renderers.rasterize import use
 
 PAPERS = ("siamese", "mvfnet")
 
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     module = experiment(args.paper)
     seed = 0 if args.bounds else args.seed
     predictions = module.bounds(params) if args.bounds else module.predict(params, seed)

@@ -24,6 +24,7 @@ from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
 from lib.engine.runs import Prepared, loop_config, run_folder
+from lib.renderers.rasterize import use
 
 __all__ = ["PAPERS", "loop_config", "run_folder", "train_run", "train_runs", "training_module"]
 
@@ -68,6 +69,7 @@ def train_run(
 
 def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -> list[dict[str, Any]]:
     """Train several runs one after the other; later ones may start from earlier ones."""
+    use(params)
     known = training_module(paper).RUNS
     unknown = [run for run in runs if run not in known]
     if unknown:

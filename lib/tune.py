@@ -17,6 +17,7 @@ from lib.core import provenance
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.engine.loop import DivergenceError, Interrupted
+from lib.renderers.rasterize import use
 from lib.train import PAPERS, train_run, training_module
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     module = training_module(args.paper)
     profile, known = params["profile"], list(module.RUNS)
     args.runs, args.rates = args.runs or module.TUNED, args.rates or module.RATES

@@ -7,8 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from lib.core.mesh import Mesh
-from lib.renderers.raster_numba import vertex_normals_numba
 from lib.renderers.rasterize import rasterize
+from lib.renderers.synthesis import vertex_normals_numba
 from lib.synthesis.scene import rotations
 
 NOSE_TIP68 = 30

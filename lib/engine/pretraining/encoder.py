@@ -20,6 +20,7 @@ from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 
 
 def encoder_path(profile: str, backbone: str) -> Path:
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     profile, cfg = params["profile"], params["pretrain"]
     out = encoder_path(profile, args.backbone)
     encoder = build_encoder(args.backbone)

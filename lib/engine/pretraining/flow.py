@@ -32,6 +32,7 @@ from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_p
 from lib.engine.pretraining.flow_task import FlowTask, end_point_error
 from lib.models.flow.load import build_flow, load_flow
 from lib.models.flow.pwcnet import PWCNet
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People, fingerprint
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -186,6 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--face-model", default="data/face_model.npz")
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     profile = str(section(params, "profile"))
     config = from_dict(FlowConfig, section(params, "flow"), "params.yaml: flow")
     size = int(section(params, "mvfnet.image_size"))
