@@ -34,7 +34,7 @@ from lib.losses.alignment import Flow
 from lib.losses.coefficients import regularisation
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models.flow.load import load_flow
-from lib.models.mvfnet import MVFNet, face_vertices, load_method, pose_camera
+from lib.models.mvfnet import MVFNet, load_method, pose_camera
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
 from lib.papers.mvfnet.landscape import FACE_MODEL, flow_path, take
@@ -104,7 +104,7 @@ def refine(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + np.cos(np.pi * k / steps)))
     size = images.shape[-1]
     for _ in range(steps):
-        vertices = face_vertices(face, alpha, beta, criterion.index)
+        vertices = face.vertices(alpha, beta, criterion.index)
         terms = criterion(vertices, pose_camera(pose, size), images, landmarks)
         loss = criterion.total(terms) + config.prior * regularisation(alpha, beta) / (alpha.shape[1] + beta.shape[1])
         optimizer.zero_grad()
@@ -188,7 +188,7 @@ def main() -> None:
     face = FaceModel.load(FACE_MODEL, cfg["n_id"], cfg["n_exp"])
     sets = {level: people_at(people, config, cfg["image_size"], level) for level in config.levels}
     networks = {
-        (run, seed): load_method(run_folder(params["profile"], run, seed), face)
+        (run, seed): load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
         for run in NETWORKS
         for seed in cfg["seeds"]
     }
