@@ -26,7 +26,7 @@ from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
 from lib.fit.joint import model_vertices, near_side
 from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
-from lib.landmarks.photo_files import read_landmarks
+from lib.landmarks.files import read_landmarks
 from lib.photos.images import Photo, read_photos
 from lib.renderers.rasterize import use
 

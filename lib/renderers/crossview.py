@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.fragments import Fragments
 from lib.renderers.interpolate import gather_corners
@@ -32,7 +33,7 @@ from lib.renderers.texture import sample_image
 
 __all__ = ["PAIRS", "CrossView", "PairRenders", "Sampling", "render_pairs", "rendered_projection"]
 
-PAIRS = ((0, 1), (0, 2), (1, 0), (2, 0))
+PAIRS = ((FRONT, LEFT), (FRONT, RIGHT), (LEFT, FRONT), (RIGHT, FRONT))
 """(target, source) of the four pairs (I_B, I_A->B), (I_B, I_C->B), (I_A, I_B->A), (I_C, I_B->C); views 0 front (B),
 1 left (A), 2 right (C)."""
 

@@ -15,7 +15,7 @@ from lib.datasets.training.twin import (
     shard_path,
     split_of,
 )
-from lib.landmarks.crops import SWAP68
+from lib.landmarks.ibug68 import SWAP68
 from lib.renderers.cameras import PerspectiveCamera, matrix_to_euler
 from lib.synthesis.scene import Cameras
 

@@ -31,7 +31,7 @@ from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.micc.read import FLAWED, Micc
-from lib.landmarks.ljson import write_ljson
+from lib.landmarks.files import write_ljson
 from lib.morphable.detail import refine, subdivision
 from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops

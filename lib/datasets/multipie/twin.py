@@ -56,7 +56,8 @@ class MultiPieConfig:
     validation: share of the subjects held out. detector: for pictures without stored landmarks, null for none. contour: how
     the 17 jaw points of these landmarks behave (lib.fit.single): "fixed" for the twin, "slide" for hand labels and dlib.
     supersample: samples a pixel in each direction; 1 is enough where crops shrink the pictures by two or more. expressions:
-    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all.
+    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all. image_size: px of the network's
+    input, and n_id, n_exp: components of the label fits; of the pack.
     """
 
     n_subjects: int
@@ -71,12 +72,16 @@ class MultiPieConfig:
     contour: str = "fixed"
     supersample: int = 1
     expressions: tuple[str, ...] = ()
+    image_size: int = 64
+    n_id: int = 80
+    n_exp: int = 29
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("n_subjects", 2, 900),
             ("instants", 1, len(EXPRESSIONS)),
             ("lights", 1, len(LIGHTS)),
+            ("image_size", 16, 1000),
         ):
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"data.multipie.{name}", f"{least} to {most}, found {getattr(self, name)}")
@@ -118,6 +123,9 @@ def draw_recordings(config: MultiPieConfig, rng: np.random.Generator) -> list[tu
     order = [key for key in EXPRESSIONS if config.uses(*key)]
     picks = sorted(rng.permutation(len(order))[: config.instants])
     return [(*order[k], np.sort(rng.permutation(len(LIGHTS))[: config.lights])) for k in picks]
+
+
+_OF_THE_PACK = ("validation", "detector", "contour", "image_size", "n_id", "n_exp")
 
 
 class Lab:
@@ -287,9 +295,7 @@ def make_twin(root: str | Path, config: MultiPieConfig, face_model: str | Path, 
     root = Path(root)
     code = code_hash("lib.datasets.multipie.twin")
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    settings = {
-        name: value for name, value in asdict(config).items() if name not in ("validation", "detector", "contour")
-    }
+    settings = {name: value for name, value in asdict(config).items() if name not in _OF_THE_PACK}
     signature = fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, code)
     wanted = set(subject_ids(config.n_subjects))
     for path in (root / "truth").glob("*.npz"):
