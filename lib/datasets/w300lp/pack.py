@@ -38,6 +38,7 @@ from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 from lib.synthesis.people import fingerprint
 
 CHUNK = 40  # faces of one job
@@ -329,6 +330,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "triplets" / "300wlp.npz")
     groups = pack(args.root or data_root(params), out, config, args.face_model, args.workers)

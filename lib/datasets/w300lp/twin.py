@@ -35,6 +35,7 @@ from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_
 from lib.fit.single import fit_labels
 from lib.landmarks.contour import contour_on_outline
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People, fingerprint, stream
@@ -294,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "300W_LP")
     if config.root:

@@ -21,6 +21,7 @@ from lib.engine.runs import checkpoint_file
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.models.pretrained import fill, read_state_dict
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 
 
 def encoder_path(profile: str, backbone: str) -> Path:
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     profile, cfg = params["profile"], params["pretrain"]
     out = encoder_path(profile, args.backbone)
     encoder = build_encoder(args.backbone)

@@ -33,6 +33,7 @@ from lib.engine.pretraining.flow_task import FlowTask, end_point_error
 from lib.engine.runs import checkpoint_file
 from lib.models.flow.load import build_flow, load_flow
 from lib.models.flow.pwcnet import PWCNet
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People, fingerprint
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -188,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--face-model", default="data/face_model.npz")
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     profile = str(section(params, "profile"))
     config = from_dict(FlowConfig, section(params, "flow"), "params.yaml: flow")
     size = config.image_size
