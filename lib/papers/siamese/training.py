@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint
+from lib.core.files import fingerprint
 from lib.datasets.training.read import TrainingSet
 from lib.engine.pretraining.encoder import encoder_path, load_pretrained
 from lib.engine.runs import Prepared, loop_config, run_config, run_folder
@@ -46,8 +46,8 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     identity = {
         "run": run,
         "start": start,
-        "parent": file_fingerprint(parent),
-        "face": file_fingerprint(face_path),
+        "parent": fingerprint(parent),
+        "face": fingerprint(face_path),
         "data": train.signature,
     }
     meta = {
