@@ -11,9 +11,10 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.progress import progress
+from lib.core.views import TARGET_YAW
 from lib.datasets.threedfaw.read import Subject, ThreeDFAW, data_root
 from lib.engine.runs import run_folder
-from lib.landmarks.crops import TARGET_YAW, crop_camera, crop_image, crop_transform
+from lib.landmarks.crops import crop_camera, crop_image, crop_transform
 from lib.metrics.evaluation import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models import siamese
