@@ -1,10 +1,10 @@
 """Exact distances from points to a triangle mesh, from a KD-tree of vertices and one of triangle centres."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from lib.metrics._kernels import distance2, incident_feet
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -48,21 +48,6 @@ def closest_on_triangles(p: Array, a: Array, b: Array, c: Array) -> tuple[Array,
     d = p[inside] - q[inside]
     best[inside] = np.einsum("ij,ij->i", d, d)
     return q, best
-
-
-def _distance2_numpy(points: Array, corners: Array, which_point: Index, which_face: Index) -> Array:
-    """Squared distances of chosen (point, triangle) pairs: (P,)."""
-    tri = corners[which_face]
-    return closest_on_triangles(points[which_point], tri[:, 0], tri[:, 1], tri[:, 2])[1]
-
-
-_distance2: Any = _distance2_numpy
-_incident_feet: Any = None
-try:  # the compiled twins of numpy functions are up to ten times faster; tests hold them together
-    from lib.metrics._kernels import distance2 as _distance2
-    from lib.metrics._kernels import incident_feet as _incident_feet
-except ImportError:
-    pass
 
 
 def incident_table(faces: Index, n_vertices: int) -> tuple[Index, Index]:
@@ -143,12 +128,9 @@ class MeshQuery:
         below the distance to the whole mesh.
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
-        if _incident_feet is not None:
-            if nearest is None:
-                nearest = self.tree.query(points)[1].astype(np.int64)
-            return np.asarray(_incident_feet(points, nearest, self.vertices, self.corners, *self.incident))
-        nearest, face, _ = self._incident_search(points)
-        return self._foot(points, face, nearest)
+        if nearest is None:
+            nearest = self.tree.query(points)[1].astype(np.int64)
+        return np.asarray(incident_feet(points, nearest, self.vertices, self.corners, *self.incident))
 
     def closest(self, points: Array) -> Array:
         """Closest points (Q,3) on the whole mesh, exact.
@@ -169,7 +151,7 @@ class MeshQuery:
                 i, j = np.nonzero(distance < reach[:, None])
                 if len(i):
                     which, candidates = open_[i], rows[column[i, j]]
-                    d2 = _distance2(points, self.corners, which, candidates)
+                    d2 = distance2(points, self.corners, which, candidates)
                     order = np.lexsort((candidates, d2, i))
                     first = np.r_[True, i[order][1:] != i[order][:-1]]
                     pick = order[first]
@@ -197,7 +179,7 @@ class MeshQuery:
             inside = np.arange(n.sum()) - np.repeat(offset, n)
             candidates = rows[np.repeat(start[nearest[has]], n) + inside]
             which = np.repeat(has, n)
-            d2 = _distance2(points, self.corners, which, candidates)
+            d2 = distance2(points, self.corners, which, candidates)
             least = np.minimum.reduceat(d2, offset)
             first = np.flatnonzero(d2 == np.repeat(least, n))
             _, unique = np.unique(which[first], return_index=True)
