@@ -17,15 +17,11 @@ from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
-from lib.engine.runs import checkpoint_file
+from lib.engine.runs import checkpoint_file, encoder_path
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.models.pretrained import fill, read_state_dict
 from lib.morphable.model import FaceModel
 from lib.renderers.rasterize import use
-
-
-def encoder_path(profile: str, backbone: str) -> Path:
-    return Path("data") / profile / "pretrained" / f"{backbone}.safetensors"
 
 
 def load_public(path: Path, encoder: Encoder) -> None:
