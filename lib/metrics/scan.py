@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from lib.core.errors import InputError
-from lib.metrics.surface import MeshQuery, boundary_vertices, vertex_normals
+from lib.core.mesh import vertex_normals
+from lib.metrics.surface import MeshQuery, boundary_vertices
 
 NOSE_TIP = 13  # position of the nose tip among the 51 inner landmarks (iBUG 31 in the 1-based numbering of 68)
 

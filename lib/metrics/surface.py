@@ -58,18 +58,6 @@ def incident_table(faces: Index, n_vertices: int) -> tuple[Index, Index]:
     return rows.astype(np.int64), start
 
 
-def vertex_normals(vertices: Array, faces: Index) -> Array:
-    """Area-weighted unit normals (N,3); zero where no triangle with an area touches the vertex."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    total = np.zeros_like(vertices)
-    for axis in range(3):
-        for corner in range(3):
-            total[:, axis] += np.bincount(faces[:, corner], normal[:, axis], minlength=len(vertices))
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return total / np.where(length > 0, length, 1.0)
-
-
 def boundary_vertices(faces: Index, n_vertices: int) -> NDArray[np.bool_]:
     """Vertices on the rim of the mesh or of a hole: those of edges that only one triangle has. (N,) bool."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)

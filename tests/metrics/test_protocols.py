@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from lib.core.errors import InputError
+from lib.core.mesh import vertex_normals
 from lib.metrics.protocols import PROTOCOLS, STAGES, Protocol, Step, evaluate_detailed
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 from lib.metrics.similarity import Similarity, procrustes
 from lib.metrics.steps import STEPS
-from lib.metrics.surface import vertex_normals
 from tests.metrics.shapes import landmark_points, plane, relief, rotation, snap
 from tests.metrics.test_surface import brute
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.core.mesh import vertex_normals
 from lib.metrics import _kernels
-from lib.metrics.surface import MeshQuery, boundary_vertices, closest_on_triangles, vertex_normals
+from lib.metrics.surface import MeshQuery, boundary_vertices, closest_on_triangles
 from tests.metrics.shapes import plane, relief, sphere
 
 
