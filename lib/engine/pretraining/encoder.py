@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint, load_weights, save_weights
-from lib.core.files import atomic_write_json
+from lib.core.checkpoint import load_weights, save_weights
+from lib.core.files import atomic_write_json, fingerprint
 from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
@@ -61,7 +61,7 @@ def main() -> None:
     checkpoint = checkpoint_file(profile, "pretraining", f"encoder-{args.backbone}")
     identity = {
         "backbone": args.backbone,
-        "face": file_fingerprint(Path("data/face_model.npz")),
+        "face": fingerprint(Path("data/face_model.npz")),
         "data": params["data"],
     }
     result = train(task, loop, checkpoint, identity, name=f"pretrain {args.backbone}")
