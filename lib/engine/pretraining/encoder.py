@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import file_fingerprint
 from lib.core.command import argument, command
+from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
@@ -134,7 +134,7 @@ def main(options: Namespace) -> None:
     data, val = TrainingSet(root, "train", face), TrainingSet(root, "val", face)
     model = PretrainNetwork(encoder, PretrainTask.mean_landmarks(data))
     task = PretrainTask(model, face, data, val, loop.batch_size, loop.seed)
-    identity = {"backbone": backbone, "face": file_fingerprint(FACE_MODEL), "data": data.signature}
+    identity = {"backbone": backbone, "face": fingerprint(FACE_MODEL), "data": data.signature}
     last = pretrain(task, encoder, loop, out, identity, backbone=backbone, source="pretrained on the twins")
     print(f"{out}: {last}")
 

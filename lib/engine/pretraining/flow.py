@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import file_fingerprint
 from lib.core.command import argument, command
 from lib.core.errors import InputError
+from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
 from lib.core.progress import progress
 from lib.engine.loop import LoopConfig
@@ -30,7 +30,7 @@ from lib.engine.pretraining.recipe import FACE_MODEL, markdown, pretrain, write_
 from lib.models.flow.load import build_flow, flow_path, load_flow
 from lib.models.flow.pwcnet import PWCNet
 from lib.renderers.rasterize import use
-from lib.synthesis.people import People, fingerprint
+from lib.synthesis.people import People
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Parts of the generator's people; no part shares a person with another."""
@@ -78,7 +78,7 @@ def train_flow(config: FlowConfig, people: People, face: Path, out: Path) -> nn.
     seen = FlowPairs(photograph_people(people, config.n_people, size, loop.seed, TRAIN), people)
     unseen = FlowPairs(photograph_people(people, min(48, config.n_people), size, loop.seed, VALIDATION), people)
     task = FlowTask(net, seen, unseen, loop.batch_size, loop.seed)
-    identity = {"net": asdict(net.config), "people": config.n_people, "size": size, "face": file_fingerprint(face)}
+    identity = {"net": asdict(net.config), "people": config.n_people, "size": size, "face": fingerprint(face)}
     header = {"kind": config.kind, "source": "trained on rendered pairs"}
     last = pretrain(task, net, loop, out, identity, **header)
     return None if last is None else net.cpu().eval().requires_grad_(False)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from lib.core.checkpoint import file_fingerprint, load_weights
+from lib.core.checkpoint import load_weights
 from lib.core.command import command
+from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
@@ -207,8 +208,8 @@ def train_identity(params: dict[str, Any]) -> dict[str, float]:
     header = {"kind": "identity", "backbone": backbone, "dim": config.dim}
     identity = header | {
         "temperature": config.temperature,
-        "start": file_fingerprint(start),
-        "face": file_fingerprint(FACE_MODEL),
+        "start": fingerprint(start),
+        "face": fingerprint(FACE_MODEL),
         "data": people.signature,
     }
     return pretrain(task, net, loop, identity_path(profile, backbone), identity, **header) or {}

@@ -8,7 +8,7 @@ from torch import nn
 
 from lib.core.checkpoint import save_weights
 from lib.core.files import atomic_write_json, atomic_write_text, write_csv
-from lib.core.provenance import commit, footer, hardware, packages
+from lib.core.provenance import footer, origin
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.runs import checkpoint_file
 
@@ -54,7 +54,7 @@ def write_table(out: Path, rows: Sequence[dict[str, Any]], text: str, **facts: A
     facts: profile, data, subjects and seeds of the measurement, see `lib.core.provenance.footer`.
     """
     write_csv(out.with_suffix(".csv"), rows)
-    line = footer({**facts, "hardware": hardware(), **commit(), "packages": packages()})
+    line = footer(facts | origin())
     atomic_write_text(out.with_suffix(".md"), f"{text}\n\n{line}\n")
 
 
