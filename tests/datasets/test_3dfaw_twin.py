@@ -17,12 +17,10 @@ CONFIG = TwinConfig(n_subjects=2, frames=5, frame_size=128, seed=1)
 
 
 @pytest.fixture(scope="module")
-def twin(known_to):
-    from lib.datasets.threedfaw import twin as make_3dfaw_twin
-
-    root, path = known_to(make_3dfaw_twin)
-    assert make_twin(root / "3dfaw", CONFIG, path, workers=0) == 2
-    return root / "3dfaw", path
+def twin(model_path, tmp_path_factory):
+    root = tmp_path_factory.mktemp("twin") / "3dfaw"
+    assert make_twin(root, CONFIG, model_path, workers=0) == 2
+    return root
 
 
 def project(frame, points):
@@ -33,7 +31,7 @@ def project(frame, points):
 
 
 def test_the_adapter_reads_it(twin):
-    data = ThreeDFAW(twin[0])
+    data = ThreeDFAW(twin)
     subjects = list(data)
     assert [s.id for s in subjects] == ["001", "002"] and not data.skipped
     for subject in subjects:
@@ -46,7 +44,7 @@ def test_the_adapter_reads_it(twin):
 
 
 def test_scan_is_metric_cropped_and_without_correspondence(twin, people):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         scan = subject.scan
         assert 4000 < len(scan.vertices) < 15000 and len(np.unique(scan.faces)) == len(scan.vertices)
         nose = scan.vertices[subject.landmarks51[13]]
@@ -56,7 +54,7 @@ def test_scan_is_metric_cropped_and_without_correspondence(twin, people):
 
 
 def test_truth_lies_on_the_scan_and_is_the_head_moved(twin, people):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         truth = subject.truth
         inner = truth["vertices"][people.landmarks[27:36]]  # the nose is never in a hole
         gap, _ = cKDTree(subject.scan.vertices).query(inner)
@@ -67,7 +65,7 @@ def test_truth_lies_on_the_scan_and_is_the_head_moved(twin, people):
 
 
 def test_cameras_map_the_scan_onto_the_detected_landmarks(twin):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         known = np.flatnonzero(subject.landmarks51 >= 0)
         marks = subject.scan.vertices[subject.landmarks51[known]]
         for frame in subject.frames:
@@ -79,7 +77,7 @@ def test_cameras_map_the_scan_onto_the_detected_landmarks(twin):
 
 def test_pixels_follow_the_camera(twin, people):
     """Rendered truth covers the part of the picture that differs from the static camera's fixed background."""
-    subject = ThreeDFAW(twin[0])["001"]
+    subject = ThreeDFAW(twin)["001"]
     static = [f for f in subject.frames if f.camera == "static"]
     stack = np.stack([np.asarray(Image.open(f.path), float) for f in static])
     moving = stack.std(0).mean(-1)
@@ -92,7 +90,7 @@ def test_pixels_follow_the_camera(twin, people):
 
 def test_yaw_sign(twin):
     """Positive yaw: nose tip right of the middle of the outer eye corners."""
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         for frame in subject.frames:
             marks = frame.landmarks2d
             if abs(frame.yaw) > 20:
