@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from lib.core import provenance
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_bytes, atomic_write_json
+from lib.core.files import atomic_write_bytes, atomic_write_json, fingerprint
 from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
 from lib.fit.joint import model_vertices, near_side
 from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
 from lib.landmarks.files import read_landmarks
 from lib.photos.images import Photo, read_photos
+from lib.renderers.rasterize import use
 
 FORMAT_VERSION = 1
 OUTER_EYES = (36, 45)
@@ -92,7 +94,7 @@ def eye_distance(camera: Any, points: np.ndarray) -> float:
 
 
 def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]:
-    """Photo settings and the profile's name; defaults where the file or the section is absent.
+    """Photo settings and the profile's name; defaults where the file or the section is absent. Sets the file's renderer.
 
     Raises:
         InputError: the section is there but malformed.
@@ -102,6 +104,7 @@ def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]
     if not Path(path).is_file():
         return PhotoSettings(), "quick"
     params = load_params(path)
+    use(params)
     return from_dict(PhotoSettings, params.get("photos") or {}, f"{path}: photos"), str(params.get("profile", "quick"))
 
 
@@ -266,8 +269,8 @@ def view_names(photos: list[Photo]) -> list[str]:
 
 def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any]:
     """Everything needed to repeat, reproject or animate the result, as plain JSON values."""
-    from lib.photos.provenance import versions
-
+    packages = provenance.packages("dlib-bin", "face-alignment", "trimesh", "pillow")
+    mean = model.mean.detach().cpu().numpy().round(2) + 0.0
     views: list[dict[str, Any]] = []
     for name, photo, face, camera, error in zip(
         view_names(head.photos), head.photos, head.detections, head.fit.cameras, head.fit.reprojection, strict=True
@@ -319,7 +322,7 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
         "settings": asdict(settings),
         "warnings": head.warnings,
         "seconds": head.seconds,
-        "versions": versions(model),
+        "versions": {**packages, "face_model": fingerprint(mean, model.landmarks.cpu().numpy())},
     }
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from lib import papers
-from lib.core.checkpoint import fingerprint, save_weights
+from lib.core.checkpoint import save_weights
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, write_csv
+from lib.core.files import atomic_write_json, fingerprint, write_csv
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
+from lib.renderers.rasterize import use
 
 
 def train_run(
@@ -60,6 +61,7 @@ def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -
         InputError: a paper or a run that is not known, before any is trained; or an input that a run lacks.
     """
     papers.check(params, paper)
+    use(params)
     known = papers.training(paper).RUNS
     unknown = [run for run in runs if run not in known]
     if unknown:

@@ -49,7 +49,7 @@ class SelfSupervision:
         size: side S of the crops, px.
         pairs: (target, source) views.
         contour: weight of the 17 jaw landmarks against the others.
-        backend: of the rasteriser. sampling: see ``lib.renderers.crossview``.
+        backend: of the rasteriser, None for the process's choice. sampling: see ``lib.renderers.crossview``.
         mixed: run the estimator in bfloat16 (where the processor has it, twice as fast).
 
     Raises ValueError when the alignment loss is asked for without an estimator.
@@ -63,7 +63,7 @@ class SelfSupervision:
         size: int = 64,
         pairs: Sequence[tuple[int, int]] = PAIRS,
         contour: float = 1.0,
-        backend: str = "auto",
+        backend: str | None = None,
         sampling: Sampling = "pixel",
         mixed: bool = False,
     ) -> None:

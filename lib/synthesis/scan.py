@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 
 from lib.core.mesh import Mesh
 from lib.landmarks.ibug68 import NOSE_TIP, NOSE_TIP51
-from lib.renderers.raster_numba import vertex_normals_numba
 from lib.renderers.rasterize import rasterize
+from lib.renderers.synthesis import vertex_normals_numba
 from lib.synthesis.scene import rotations
 
 

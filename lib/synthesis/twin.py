@@ -18,11 +18,12 @@ import torch
 
 from lib.core.code import code_hash
 from lib.core.command import argument, command
-from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
 from lib.core.params import from_dict, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
-from lib.synthesis.people import People, fingerprint
+from lib.renderers.rasterize import use
+from lib.synthesis.people import People
 
 MADE = ".made"
 
@@ -102,6 +103,7 @@ class Twin:
             params=True,
         )
         def main(options: Namespace) -> None:
+            use(options.params)
             config = from_dict(self.config, section(options.params, self.section), f"params.yaml: {self.section}")
             out = Path(options.out or Path("data") / str(section(options.params, "profile")) / self.folder)
             root = getattr(config, "root", None)

@@ -24,8 +24,8 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
 from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.light import vertex_colours
 from lib.synthesis.people import People, stream
 from lib.synthesis.scene import Cameras, detector_noise, rotations
@@ -158,7 +158,7 @@ class Lab:
                 studio.occlusion, np.broadcast_to(studio.gloss, (m, len(studio.gloss)))
             )  # fmt: skip
             local = np.repeat(screen - np.array([*corner, 0], np.float32), m, 0)
-            rgb, mask = render_shaded_numba(
+            rgb, mask = render_shaded(
                 np.ascontiguousarray(local), studio.faces, colours, np.repeat(normals, m, 0),
                 np.repeat(ambient_light(1).numpy(), m, 0), size[1], size[0], supersample=self.supersample, threads=1,
             )  # fmt: skip

@@ -27,7 +27,7 @@ import torch
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import load_npz, save_npz_atomic
+from lib.core.files import fingerprint, load_npz, save_npz_atomic
 from lib.core.mapped import map_npz
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
@@ -38,7 +38,7 @@ from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
-from lib.synthesis.people import fingerprint
+from lib.renderers.rasterize import use
 
 CHUNK = 40  # faces of one job
 MOST = (2, 4, 4)
@@ -329,6 +329,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "triplets" / "300wlp.npz")
     groups = pack(args.root or data_root(params), out, config, args.face_model, args.workers)
