@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
 from lib.models.pretrained import fill, read_state_dict
 
-__all__ = ["KINDS", "build_flow", "load_flow", "pwcnet_names", "raft_names"]
+__all__ = ["KINDS", "build_flow", "flow_file", "load_flow", "pwcnet_names", "raft_names"]
 
 KINDS = ("pwcnet_tiny", "pwcnet", "raft_small", "raft_large")
 
@@ -48,6 +49,12 @@ def load_flow(kind: str, path: str | Path | None) -> nn.Module:
         else:
             _load_public(path, network, raft_names if isinstance(network, Raft) else pwcnet_names, kind)
     return network.eval().requires_grad_(False)
+
+
+def flow_file(params: dict[str, Any]) -> Path:
+    """Weights of the flow network: the public file that params.yaml names, else the one trained here."""
+    kind, public = params["flow"]["kind"], params["flow"]["path"]
+    return Path(public) if public else Path("data") / params["profile"] / "flow" / f"{kind}.safetensors"
 
 
 def _load_public(path: Path, network: nn.Module, rename: Callable[[str], str | None], kind: str) -> None:
