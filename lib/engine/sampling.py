@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.views import TARGET_YAW
 from lib.datasets.training.read import TrainingSet
 from lib.datasets.triplets import TripletBatch, TripletSet
-from lib.landmarks.crops import TARGET_YAW
 
 
 class BatchSampler:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.landmarks.crops import CONTOUR
+from lib.landmarks.ibug68 import CONTOUR
 from lib.renderers.texture import NOMINAL_SIZE
 
 __all__ = ["landmark_loss", "landmark_weights"]

@@ -17,14 +17,11 @@ from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
-from lib.engine.runs import checkpoint_file
+from lib.engine.runs import checkpoint_file, encoder_path
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.models.pretrained import fill, read_state_dict
 from lib.morphable.model import FaceModel
-
-
-def encoder_path(profile: str, backbone: str) -> Path:
-    return Path("data") / profile / "pretrained" / f"{backbone}.safetensors"
+from lib.renderers.rasterize import use
 
 
 def load_public(path: Path, encoder: Encoder) -> None:
@@ -43,6 +40,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     profile, cfg = params["profile"], params["pretrain"]
     out = encoder_path(profile, args.backbone)
     encoder = build_encoder(args.backbone)

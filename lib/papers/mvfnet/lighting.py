@@ -39,6 +39,7 @@ from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
 from lib.papers.mvfnet.landscape import FACE_MODEL, flow_path, take
 from lib.papers.mvfnet.tasks import Weights, identity_error
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
@@ -179,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     params = load_params(parser.parse_args().params)
+    use(params)
     torch.set_num_threads(1)
     cfg = params["mvfnet"]
     config = from_dict(LightingConfig, section(params, "mvfnet.lighting"), "params.yaml: mvfnet.lighting")
