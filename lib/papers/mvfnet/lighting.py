@@ -184,8 +184,7 @@ def main() -> None:
     rows = compare_networks(networks, sets, face)
     seed = cfg["seeds"][0]
     flow = load_flow(section(params, "flow.kind"), flow_file(params))
-    trained = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
-    weights = replace(trained, contour=1.0)  # of equation (9) what v2 to v4 are trained with
+    weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")  # what v2 to v4 are trained with
     rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, weights, bf16_is_fast())
     table = pd.DataFrame(rows)
     out = Path("results/mvfnet") / params["profile"] / "lighting.csv"
