@@ -12,11 +12,22 @@ from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
 from lib.models.pretrained import fill, read_state_dict
 
-__all__ = ["KINDS", "build_flow", "flow_file", "load_flow", "pwcnet_names", "raft_names"]
+__all__ = ["KINDS", "build_flow", "flow_file", "flow_path", "load_flow", "pwcnet_names", "raft_names"]
 
 KINDS = ("pwcnet_tiny", "pwcnet", "raft_small", "raft_large")
 
 _NUMBERS = {"One": 1, "Two": 2, "Thr": 3, "Fou": 4, "Fiv": 5, "Six": 6}
+
+
+def flow_path(profile: str, kind: str) -> Path:
+    """Where the flow network that is trained here is."""
+    return Path("data") / profile / "flow" / f"{kind}.safetensors"
+
+
+def flow_file(params: dict[str, Any]) -> Path:
+    """Weights of the flow network in use: the public file that params.yaml names, else the one trained here."""
+    flow = params["flow"]
+    return Path(flow["path"]) if flow["path"] else flow_path(params["profile"], flow["kind"])
 
 
 def build_flow(kind: str) -> nn.Module:
@@ -49,12 +60,6 @@ def load_flow(kind: str, path: str | Path | None) -> nn.Module:
         else:
             _load_public(path, network, raft_names if isinstance(network, Raft) else pwcnet_names, kind)
     return network.eval().requires_grad_(False)
-
-
-def flow_file(params: dict[str, Any]) -> Path:
-    """Weights of the flow network: the public file that params.yaml names, else the one trained here."""
-    kind, public = params["flow"]["kind"], params["flow"]["path"]
-    return Path(public) if public else Path("data") / params["profile"] / "flow" / f"{kind}.safetensors"
 
 
 def _load_public(path: Path, network: nn.Module, rename: Callable[[str], str | None], kind: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.engine.device import MixedPrecision
-from lib.models.identity_net import identity_config, identity_path, load_recogniser
+from lib.engine.pretraining.identity import identity_config, identity_path, load_recogniser
 from lib.models.mvfnet import Weights
 from lib.models.peers.genova import Genova, GenovaWeights
 from lib.models.peers.mofa import MoFA, MoFAWeights

@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lib.core.checkpoint import file_fingerprint
 from lib.core.errors import InputError
+from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
@@ -95,7 +95,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     task = (PeersTask if single else TripletTask)(begun.model, objective, train, val, begun.loop.batch_size, seed)
     settings = {key: cfg[key] for key in ("weights", "frozen_norm")} | (asdict(config) if single else {})
     depends_on = {"data": [train.signature, val.signature], "settings": settings}
-    return begun.learns(task, **depends_on, **{role: file_fingerprint(path) for role, path in files.items()})
+    return begun.learns(task, **depends_on, **{role: fingerprint(path) for role, path in files.items()})
 
 
 def network(face: FaceModel, header: dict[str, Any], frozen_norm: bool = False) -> MVFNet:
