@@ -17,7 +17,7 @@ from lib.core.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 
 NEUTRAL = frozenset(
-    f"lib.core.{name}" for name in ("checkpoint", "code", "command", "errors", "log", "progress", "provenance")
+    f"lib.core.{name}" for name in ("checkpoint", "code", "command", "errors", "progress", "provenance")
 )
 """Modules that carry no method: a reworded message or another look of a progress bar must not train anything anew."""
 

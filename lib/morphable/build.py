@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.log import log
 from lib.core.params import from_dict, load_params, section
+from lib.core.progress import log
 from lib.morphable.anny import anatomy
 from lib.morphable.anny.normalise import PUPIL_DISTANCE, make_population, raw_mean
 from lib.morphable.anny.pca import orient, symmetric_pca

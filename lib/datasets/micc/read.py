@@ -23,8 +23,8 @@ from scipy.spatial import cKDTree
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
-from lib.core.log import log
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
+from lib.core.progress import log
 from lib.datasets.micc.frames import STREAM_NAME, MiccFrame, frames_in
 from lib.datasets.micc.mjpeg import jpeg_spans
 from lib.datasets.threedfaw.read import NOSE_TIP, _numbers, _read_json

@@ -26,10 +26,10 @@ import numpy as np
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.mesh import Mesh, write_obj
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.micc.read import FLAWED, Micc
 from lib.landmarks.ljson import write_ljson
 from lib.morphable.detail import refine, subdivision

@@ -24,10 +24,10 @@ import torch
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.mapped import map_npz
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.multipie.read import CAMERAS, Group, MultiPie, View, check_direction, data_root, validation_subjects
 from lib.datasets.multipie.twin import MultiPieConfig
 from lib.datasets.triplets import margin, write_pack

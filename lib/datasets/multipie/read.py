@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.log import log
+from lib.core.progress import log
 from lib.datasets.threedfaw.read import _numbers, _read_json
 from lib.landmarks.multipie_labels import label_index, read_label
 

@@ -23,9 +23,9 @@ import numpy as np
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
 from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba

@@ -15,8 +15,8 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
-from lib.core.log import log
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
+from lib.core.progress import log
 
 NOSE_TIP = 13
 """Position of the nose tip among the 51 landmarks (30 among the 68)."""

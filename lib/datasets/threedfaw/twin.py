@@ -27,10 +27,10 @@ from scipy.ndimage import gaussian_filter1d
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.mesh import Mesh, write_obj
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.morphable.detail import refine, subdivision
 from lib.synthesis.backdrop import Backdrops, sample_backdrops

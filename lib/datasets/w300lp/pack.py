@@ -28,10 +28,10 @@ import torch
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.mapped import map_npz
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.triplets import margin, write_pack
 from lib.datasets.w300lp.read import SHAPE_MODEL, W300LP, Face, View, data_root
 from lib.datasets.w300lp.twin import W300LPConfig, label_sigma

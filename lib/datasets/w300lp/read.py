@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.core.log import log
+from lib.core.progress import log
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 SUBSETS = ("AFW", "HELEN", "IBUG", "LFPW")

@@ -27,9 +27,9 @@ import torch
 from lib.core.code import code_hash
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_text, load_npz, save_npz_atomic
-from lib.core.log import log
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
+from lib.core.progress import log
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
 from lib.fit.single import contour_on_outline, fit_labels
