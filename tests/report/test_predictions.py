@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
 from lib.metrics.similarity import procrustes
-from lib.report.methods import SIAMESE
+from lib.papers.siamese.tables import PAPER as SIAMESE
 from lib.report.predictions import gallery, load_predictions, spread_subjects
 from tests.metrics.shapes import landmark_points, relief, rotation, snap
 

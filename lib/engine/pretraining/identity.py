@@ -14,6 +14,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -30,7 +31,6 @@ from lib.engine.pretraining.identity_task import IdentityTask, recognise
 from lib.models.identity_net import IdentityNet, identity_config, identity_path, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
-from lib.report.tables import markdown_grid
 
 FACE_MODEL = Path("data/face_model.npz")
 
@@ -117,7 +117,7 @@ def write_results(folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any
         "view is the same person's. Verification: share of pairs judged rightly at the best threshold, same people and "
         "strangers counted half each (chance is 50 %). The network's features are what Genova et al.'s loss compares.",
         "",
-        markdown_grid(head, cells, "llrrr"),
+        pd.DataFrame(cells, columns=head).to_markdown(index=False, disable_numparse=True),
     ]
     atomic_write_text(folder / "identity.csv", text.getvalue())
     atomic_write_text(folder / "identity.md", "\n".join(lines) + f"\n\n{footer(facts)}\n")
