@@ -52,8 +52,8 @@ benchmarks: env
 	@$(BIN)/python -m lib.bench
 
 tune: env
-	@$(BIN)/python -m lib.tune --paper siamese
-	@$(BIN)/python -m lib.tune --paper mvfnet
+	@$(BIN)/python -m lib.tune siamese
+	@$(BIN)/python -m lib.tune mvfnet
 
 photo-prior: env
 	@$(BIN)/python -m lib.photos.tuning.prior

@@ -168,10 +168,17 @@ def reconstruct(
     fit = fit_views(linear, views, settings.fit)
     network, start = None, None
     if method:
+        from lib.papers import load_method
         from lib.photos.network import network_start
 
         start, network = network_start(
-            method, profile, model, [photo.image for photo in photos], [face.landmarks for face in detections], fit
+            method,
+            profile,
+            model,
+            [photo.image for photo in photos],
+            [face.landmarks for face in detections],
+            fit,
+            load_method,
         )
         fit = fit_views(linear, views, settings.fit, start=start)
     face = model.face_index.cpu().numpy()

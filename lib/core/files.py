@@ -1,5 +1,7 @@
 """Atomic writes and checked reads: a file is there whole, or not at all."""
 
+import csv
+import io
 import json
 import os
 import tempfile
@@ -56,6 +58,15 @@ def atomic_write_text(path: str | Path, content: str) -> None:
 def atomic_write_json(path: str | Path, content: Any, *, sort_keys: bool = False) -> None:
     """Write ``content`` as indented JSON in one step. NaN and infinity are refused (they are not JSON)."""
     atomic_write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys, allow_nan=False, default=_plain) + "\n")
+
+
+def write_csv(path: str | Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV in one step, with the columns of the first row unless they are named."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())
 
 
 def _plain(value: Any) -> Any:

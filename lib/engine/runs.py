@@ -33,9 +33,14 @@ class RunConfig:
     loop: dict[str, Any] = field(default_factory=dict)
 
 
-def run_folder(profile: str, run: str, seed: int) -> Path:
+def run_folder(profile: str, paper: str, run: str, seed: int) -> Path:
     """Where a run's model.safetensors, history.csv and summary.json are."""
-    return Path("data") / profile / "runs" / f"{run}-s{seed}"
+    return Path("data") / profile / "runs" / paper / f"{run}-s{seed}"
+
+
+def checkpoint_file(profile: str, paper: str, name: str) -> Path:
+    """Where an interrupted run is kept; `paper` is "pretraining" for what no paper owns."""
+    return Path("data") / profile / "checkpoints" / paper / f"{name}.safetensors"
 
 
 def run_config(params: dict[str, Any], paper: str, run: str) -> RunConfig:

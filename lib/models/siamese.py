@@ -211,7 +211,7 @@ def load_method(run_dir: str | Path, face: Siamese3DMM | None = None) -> Network
     meta = read_meta(path)
     if meta.get("run") not in RUNS:
         raise InputError(path, "a network trained by lib.train", f"its header names the run {meta.get('run')!r}")
-    face = face or Siamese3DMM.load(Path(run_dir).parent.parent / "siamese_3dmm.npz")
+    face = face or Siamese3DMM.load(Path(run_dir).parents[2] / "siamese_3dmm.npz")
     model = build(meta["run"], face, meta["backbone"], meta["mirror_view"])
     load_weights(path, model)
     return model.eval()

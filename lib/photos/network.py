@@ -1,5 +1,6 @@
 """A trained network as the start of the photo fit (``--method NAME``)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +10,39 @@ import torch
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
 from lib.fit.joint import FitResult
+from lib.models.base import Method
 
 
 def find_run(name: str, profile: str) -> Path:
-    """The run folder behind a method name: a folder, or ``data/<profile>/runs/<name>`` (the first seed when there are many).
+    """The run folder behind a method name: a folder, or
+    ``data/<profile>/runs/<paper>/<name>`` (the first seed when there are many).
 
     Raises:
         InputError: no such run, or it holds no checkpoint.
     """
     runs = Path("data") / profile / "runs"
-    for folder in (Path(name), runs / name, *sorted(runs.glob(f"{name}-s*"))):
+    for folder in (Path(name), runs / name, *sorted(runs.glob(f"*/{name}")), *sorted(runs.glob(f"*/{name}-s*"))):
         if (folder / "model.safetensors").is_file():
             return folder
-    known = sorted(path.parent.name for path in runs.glob("*/model.safetensors"))
+    known = sorted(path.parent.name for path in runs.glob("*/*/model.safetensors"))
     there = f"trained here: {', '.join(known)}" if known else f"nothing is trained yet in {runs}: run `make repro`"
     raise InputError("--method", f"no trained network called {name!r}", there)
 
 
 def network_start(
-    name: str, profile: str, model: Any, images: list[np.ndarray], landmarks: list[np.ndarray], first: FitResult
+    name: str,
+    profile: str,
+    model: Any,
+    images: list[np.ndarray],
+    landmarks: list[np.ndarray],
+    first: FitResult,
+    load: Callable[[Path], Method],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Identity that a trained network sees in the photographs, as coefficients of the face model.
 
     Args:
         first: a landmark fit; gives the cameras, from which the crops' calibration and the order of views follow.
+        load: opens the network of a run's folder (`lib.papers.load_method`).
 
     Returns:
         (K,) coefficients in standard deviations (clipped to +-3), and what was used, for the parameters file.
@@ -40,10 +50,8 @@ def network_start(
     Raises:
         InputError: no checkpoint; wrong number of views; a network with another topology.
     """
-    from lib.models.load import load_method
-
     folder = find_run(name, profile)
-    method = load_method(folder)
+    method = load(folder)
     meta = read_meta(folder / "model.safetensors")
     size = int(meta["image_size"])
     wanted = int(getattr(method, "n_views", 1))

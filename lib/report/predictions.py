@@ -77,11 +77,12 @@ def gallery(
     Raises:
         InputError: predictions or data that are missing or damaged.
     """
-    from lib.evaluate import experiment, predictions_folder, take
+    from lib import papers
     from lib.metrics import evaluate_detailed
+    from lib.metrics.evaluation import predictions_folder, take
     from lib.metrics.similarity import procrustes
 
-    bench = experiment(paper.key).bench(params)
+    bench = papers.evaluation(paper.key).bench(params)
     folder = predictions_folder(params, paper.key)
     cases = [bench.case(subject) for subject in subjects]
     measure = "true_p2p" if all(case.truth is not None for case in cases) else "p2mesh"

@@ -188,9 +188,9 @@ def test_all_four_runs_of_table_1(params: dict[str, Any], face_model: FaceModel)
         "v1"
     ] * 3
     assert all(np.isfinite(s["val_mm"]) for s in summaries)
-    folder = Path("data/smoke/runs/v4-s0")
+    folder = Path("data/smoke/runs/mvfnet/v4-s0")
     assert sorted(p.name for p in folder.iterdir()) == ["history.csv", "model.safetensors", "summary.json"]
-    net, first = load_method(folder, face_model), load_method("data/smoke/runs/v1-s0", face_model)
+    net, first = load_method(folder, face_model), load_method("data/smoke/runs/mvfnet/v1-s0", face_model)
     buffers = {n: b for n, b in first.named_buffers() if "running" in n}
     assert all(torch.equal(buffers[n], b) for n, b in net.named_buffers() if n in buffers)  # frozen statistics
     assert not torch.equal(net.pose[0].weight, first.pose[0].weight)
@@ -198,7 +198,7 @@ def test_all_four_runs_of_table_1(params: dict[str, Any], face_model: FaceModel)
 
 def test_a_finished_run_is_kept_and_a_changed_one_made_again(params: dict[str, Any], capsys: Any) -> None:
     first = train_run(params, "mvfnet", "v1", 0)
-    weights = Path("data/smoke/runs/v1-s0/model.safetensors")
+    weights = Path("data/smoke/runs/mvfnet/v1-s0/model.safetensors")
     before = weights.stat().st_mtime_ns
     assert train_run(params, "mvfnet", "v1", 0) == json.loads(json.dumps(first))
     assert weights.stat().st_mtime_ns == before and "there already" in capsys.readouterr().out
@@ -218,7 +218,7 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monk
 
     Path("params.yaml").write_text(yaml.safe_dump(params))
     train_run(params, "mvfnet", "v1", 0)
-    command = ["tune", "--paper", "mvfnet", "--runs", "v2", "v4", "--rates", "1e-4", "2e-4"]
+    command = ["tune", "mvfnet", "--runs", "v2", "v4", "--rates", "1e-4", "2e-4"]
     monkeypatch.setattr(sys, "argv", command)
     tune.main()
     table = Path("results/mvfnet/smoke/tuning.csv")
@@ -229,8 +229,8 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monk
     before = table.stat().st_mtime_ns
     tune.main()  # all rows are there
     assert table.stat().st_mtime_ns == before
-    monkeypatch.setattr(sys, "argv", [*command[:4], "sv"])
-    with pytest.raises(SystemExit):
+    monkeypatch.setattr(sys, "argv", [*command[:3], "sv"])
+    with pytest.raises(InputError, match=r"sv of mvfnet; known: v1"):
         tune.main()
 
 

@@ -146,7 +146,9 @@ def test_all_peers_from_params_to_files(params: dict[str, Any], face_model: Face
     summaries = train_runs(params, "mvfnet", ["single", "tran", "mofa", "genova"], seed=0)
     assert [s["start"] for s in summaries] == ["pretrained", "single", "single", "single"]
     assert all(np.isfinite(s["val_mm"]) and np.isfinite(s["val_mm_pool"]) for s in summaries)
-    nets = {run: load_method(f"data/smoke/runs/{run}-s0", face_model) for run in ("single", "tran", "mofa", "genova")}
+    nets = {
+        run: load_method(f"data/smoke/runs/mvfnet/{run}-s0", face_model) for run in ("single", "tran", "mofa", "genova")
+    }
     moved = {run: not torch.equal(net.skin[0].weight, nets["single"].skin[0].weight) for run, net in nets.items()}
     assert moved == {"single": False, "tran": False, "mofa": True, "genova": True}  # Tran's loss does not see the skin
     assert all(not torch.equal(nets[r].shape[0].weight, nets["single"].shape[0].weight) for r in ("tran", "mofa"))

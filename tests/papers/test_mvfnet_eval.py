@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import evaluate
+from lib import evaluate, papers
 from lib.core.errors import InputError
 from lib.datasets.micc.twin import MiccTwinConfig, make_twin
-from lib.evaluate import Bench, Case, measure
+from lib.evaluate import measure
+from lib.metrics.evaluation import Bench, Case
 from lib.metrics.scan import SubjectScan
 from lib.metrics.similarity import Similarity, procrustes
 from lib.models.mvfnet import MVFNet
@@ -118,7 +119,7 @@ PARAMS = {"profile": "quick", "toy": {"protocols": ["true_p2p", "micc_p2plane", 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Toy:
     paper = Toy()
-    monkeypatch.setitem(sys.modules, "lib.papers.toy.evaluation", SimpleNamespace(bench=paper.bench))
+    monkeypatch.setattr(papers, "evaluation", lambda name: SimpleNamespace(bench=paper.bench))
     monkeypatch.chdir(tmp_path)
     return paper
 
@@ -191,7 +192,6 @@ def test_bounds_on_a_tiny_twin(
     paper = bench(params)
     case = paper.case("01")
     assert case.truth is not None and paper.shapes(rows["mean_face"]).shape == (4, len(case.truth), 3)
-    monkeypatch.setattr(evaluate, "experiment", lambda paper: mvfnet_eval)
     monkeypatch.setattr(sys, "argv", ["evaluate", "mvfnet", "--bounds", "--workers", "1"])
     Path("params.yaml").write_text(json.dumps(params))
     evaluate.main()

@@ -212,8 +212,8 @@ def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks
     last = network.shape[-1] if run == "sv" else network.merge.mlp[-1]
     last.weight.data.zero_()
     last.bias.data = torch.linspace(-1, 1, modes)
-    meta = {"run": run, "backbone": "resnet_tiny", "mirror_view": None, "image_size": 64}
-    save_weights(root / "runs" / f"{run}-s0" / "model.safetensors", network, meta)
+    meta = {"paper": "siamese", "run": run, "backbone": "resnet_tiny", "mirror_view": None, "image_size": 64}
+    save_weights(root / "runs/siamese" / f"{run}-s0" / "model.safetensors", network, meta)
     monkeypatch.chdir(tmp_path)
     found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
@@ -240,10 +240,10 @@ def test_mvfnet_and_its_peers_start_the_fit(
         meta = {"network": "single", "n_alb": 5, **size}
     network.shape[-1].weight.data.zero_()
     network.shape[-1].bias.data = torch.linspace(-1, 1, network.shape[-1].out_features)
-    meta |= {"run": run, "backbone": "resnet_tiny", "image_size": 64}
+    meta |= {"paper": "mvfnet", "run": run, "backbone": "resnet_tiny", "image_size": 64}
     (tmp_path / "data").mkdir()
     (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
-    save_weights(tmp_path / "data/quick/runs" / f"{run}-s0" / "model.safetensors", network, meta)
+    save_weights(tmp_path / "data/quick/runs/mvfnet" / f"{run}-s0" / "model.safetensors", network, meta)
     monkeypatch.chdir(tmp_path)
     found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
@@ -255,10 +255,13 @@ def test_a_network_of_an_unknown_kind_is_named(tmp_path):
     from torch import nn
 
     from lib.core.checkpoint import save_weights
-    from lib.models.load import load_method
+    from lib.papers import load_method
 
-    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"network": "volume", "run": "x"})
+    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"paper": "mvfnet", "network": "volume", "run": "x"})
     with pytest.raises(InputError, match="'volume'"):
+        load_method(tmp_path)
+    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"paper": "voxels"})
+    with pytest.raises(InputError, match="'voxels'"):
         load_method(tmp_path)
 
 

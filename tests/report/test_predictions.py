@@ -47,7 +47,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "3dfaw/ids.txt").write_text("001\n002\n")
     vertices = np.stack([head, head]).astype(np.float32)
     for method, seed in (("mean_face", 0), ("mv_add", 1)):
-        path = root / f"runs/predictions/siamese/{method}-s{seed}.npz"
+        path = root / f"predictions/siamese/{method}-s{seed}.npz"
         save_npz_atomic(path, ids=np.array(["001", "002"]), vertices=vertices)
     return root
 
@@ -81,7 +81,7 @@ def test_missing_and_damaged_predictions(data: Path) -> None:
         gallery(PARAMS, SIAMESE, ["mean_face"], ["003"])
     with pytest.raises(InputError, match="sv_mean-s0"):
         gallery(PARAMS, SIAMESE, ["sv_mean"], ["001"])
-    folder = data / "runs/predictions/siamese"
+    folder = data / "predictions/siamese"
     save_npz_atomic(folder / "sv_mean-s0.npz", ids=np.array(["001"]), vertices=np.zeros((2, 5, 3)))
     with pytest.raises(InputError, match="vertices"):
         load_predictions(folder, "sv_mean", 0)

@@ -18,6 +18,7 @@ from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
+from lib.engine.runs import checkpoint_file
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.morphable.model import FaceModel
 
@@ -65,7 +66,7 @@ def main() -> None:
     data, val = TrainingSet(root, "train", face), TrainingSet(root, "val", face)
     model = PretrainNetwork(encoder, PretrainTask.mean_landmarks(data))
     task = PretrainTask(model, face, data, val, loop.batch_size, loop.seed)
-    checkpoint = Path("data") / profile / "checkpoints" / f"pretrain-{args.backbone}.safetensors"
+    checkpoint = checkpoint_file(profile, "pretraining", f"encoder-{args.backbone}")
     identity = {
         "backbone": args.backbone,
         "face": file_fingerprint(Path("data/face_model.npz")),

@@ -30,6 +30,7 @@ from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.flow_baselines import BASELINES
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask, end_point_error
+from lib.engine.runs import checkpoint_file
 from lib.models.flow.load import build_flow, load_flow
 from lib.models.flow.pwcnet import PWCNet
 from lib.synthesis.people import People, fingerprint
@@ -193,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
     people = People.load(face)
     out = flow_folder(profile) / f"{config.kind}.safetensors"
     seed = int(config.loop.get("seed", 0))
-    checkpoint = Path("data") / profile / "checkpoints" / f"flow-{config.kind}.safetensors"
+    checkpoint = checkpoint_file(profile, "pretraining", f"flow-{config.kind}")
     net: nn.Module
     if config.path:
         net, last, writes = load_flow(config.kind, config.path), {}, True

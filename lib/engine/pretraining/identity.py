@@ -28,6 +28,7 @@ from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import Interrupted, LoopConfig, train
 from lib.engine.pretraining.encoder import encoder_path, load_pretrained
 from lib.engine.pretraining.identity_task import IdentityTask, recognise
+from lib.engine.runs import checkpoint_file
 from lib.models.identity_net import IdentityNet, identity_config, identity_path, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
@@ -62,7 +63,7 @@ def train_identity(params: dict[str, Any]) -> dict[str, float]:
         "face": file_fingerprint(FACE_MODEL),
         "data": params["data"]["train"],
     }
-    checkpoint = Path("data") / profile / "checkpoints" / f"identity-{backbone}.safetensors"
+    checkpoint = checkpoint_file(profile, "pretraining", f"identity-{backbone}")
     result = train(task, loop, checkpoint, identity, name=f"identity {backbone}")
     figures = {k: round(v, 5) for k, v in result["history"][-1].items() if k != "step"}
     if result["writes"]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from lib.core.progress import progress
 from lib.datasets.micc.read import Micc, MiccSubject, open_micc
 from lib.engine.runs import run_folder
-from lib.evaluate import Arrays, Bench, Case, Predictions
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform
+from lib.metrics.evaluation import Arrays, Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.metrics.similarity import procrustes
 from lib.models import mvfnet
@@ -98,7 +98,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
     data = triplets(params)
     rows: Predictions = {}
     for run in progress((*VERSIONS, "single", *PEERS), f"predict s{seed}"):
-        folder = run_folder(profile, run, seed)
+        folder = run_folder(profile, "mvfnet", run, seed)
         if run in VERSIONS:
             rows |= multi_view_rows(run, mvfnet.load_method(folder, face), data)
         else:

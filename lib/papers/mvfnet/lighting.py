@@ -186,7 +186,7 @@ def main() -> None:
     face = FaceModel.load(FACE_MODEL, cfg["n_id"], cfg["n_exp"])
     sets = {level: people_at(people, config, cfg["image_size"], level) for level in config.levels}
     networks = {
-        (run, seed): load_method(run_folder(params["profile"], run, seed), face)
+        (run, seed): load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
         for run in NETWORKS
         for seed in cfg["seeds"]
     }

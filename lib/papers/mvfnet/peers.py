@@ -54,7 +54,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         parent = encoder_path(profile, cfg["backbone"])
         load_pretrained(parent, model.encoder)
     else:
-        parent = run_folder(profile, start, seed) / "model.safetensors"
+        parent = run_folder(profile, "mvfnet", start, seed) / "model.safetensors"
         model.load_state_dict(load_method(parent.parent, face).state_dict())
     identity: dict[str, Any] = {
         "run": run,

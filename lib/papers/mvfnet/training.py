@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint
+from lib.core.checkpoint import file_fingerprint, read_meta
 from lib.core.errors import InputError
 from lib.core.params import from_dict
 from lib.datasets.triplets import TripletSet
@@ -22,6 +22,7 @@ from lib.engine.runs import Prepared, loop_config, run_config, run_folder
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models import mvfnet
 from lib.models.flow.load import load_flow
+from lib.models.peers import regressor
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet.tasks import SelfSupervisedTask, SupervisedTask, Weights
 
@@ -100,7 +101,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         parent = encoder_path(profile, cfg["backbone"])
         load_pretrained(parent, model.encoder)
     else:
-        parent = run_folder(profile, start, seed) / "model.safetensors"
+        parent = run_folder(profile, "mvfnet", start, seed) / "model.safetensors"
         mvfnet.start_from(model, mvfnet.load_method(parent.parent, face))
     identity: dict[str, Any] = {
         "run": run,
@@ -125,6 +126,19 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         return Prepared(SupervisedTask(model, train, val, loop.batch_size, seed, weights), loop, identity, meta)
     task = _self_supervised(params, run, model, train, val, loop, weights, identity)
     return Prepared(task, loop, identity, meta)
+
+
+def load_method(run_dir: str | Path, face: FaceModel | None = None) -> mvfnet.MVFNet | regressor.SingleRegressor:
+    """A trained network in evaluation mode from the folder that `lib.train` wrote: an MVF-Net, or one of its peers.
+
+    Raises InputError when the folder holds none of them or the face model has too few coefficients.
+    """
+    loaders = {"mvfnet": mvfnet.load_method, "single": regressor.load_method}
+    path = Path(run_dir) / "model.safetensors"
+    kind = read_meta(path).get("network")
+    if kind not in loaders:
+        raise InputError(path, f"a network of a known kind ({', '.join(loaders)})", f"its header says {kind!r}")
+    return loaders[kind](run_dir, face)
 
 
 def _self_supervised(

@@ -13,8 +13,8 @@ from lib.core.files import load_npz
 from lib.core.progress import progress
 from lib.datasets.threedfaw.read import Subject, ThreeDFAW, data_root
 from lib.engine.runs import run_folder
-from lib.evaluate import Bench, Case, Predictions
 from lib.landmarks.crops import TARGET_YAW, crop_camera, crop_image, crop_transform
+from lib.metrics.evaluation import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM, procrustes
@@ -134,7 +134,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
     profile = params["profile"]
     face = Siamese3DMM.load(_model_path(params))
-    nets = {run: siamese.load_method(run_folder(profile, run, seed), face) for run in siamese.RUNS}
+    nets = {run: siamese.load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]
     ids: list[str] = []

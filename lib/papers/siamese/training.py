@@ -14,7 +14,7 @@ from lib.models import siamese
 from lib.models.siamese_3dmm import Siamese3DMM
 from lib.papers.siamese.tasks import SiameseTask
 
-RUNS = siamese.RUNS
+RUNS, load_method = siamese.RUNS, siamese.load_method
 TUNED, RATES = RUNS, (3e-4, 6e-4, 1.2e-3, 2.4e-3)
 """Runs whose learning rate `lib.tune` chooses, and its grid."""
 
@@ -38,7 +38,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         parent = encoder_path(profile, cfg["backbone"])
         load_pretrained(parent, model.single.encoder if isinstance(model, siamese.MultiView) else model.encoder)
     else:
-        folder = run_folder(profile, start, seed)
+        folder = run_folder(profile, "siamese", start, seed)
         parent = folder / "model.safetensors"
         siamese.start_from(model, siamese.load_method(folder, face))
     root = Path("data") / profile / "train"
