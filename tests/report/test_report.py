@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import papers, tables
+from lib import tables
 from lib.core import provenance
 from lib.core.errors import InputError
 from lib.papers.mvfnet.tables import PAPER as MVFNET
@@ -115,7 +115,6 @@ def test_a_profile_that_may_not_judge_says_so_everywhere(tmp_path: Path) -> None
         ]
 
 
-@pytest.mark.skipif(not hasattr(papers, "tables"), reason="the registry has not landed yet")
 @pytest.mark.parametrize("paper", [SIAMESE, MVFNET], ids=lambda paper: paper.key)
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], paper: Paper) -> None:
     params = tmp_path / "params.yaml"
