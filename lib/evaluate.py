@@ -28,6 +28,7 @@ from lib.core.params import load_params
 from lib.core.progress import progress
 from lib.metrics.evaluation import Arrays, Bench, Key, Predictions, predictions_folder, take
 from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
+from lib.renderers.rasterize import use
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     papers.check(params, args.paper)
     module = papers.evaluation(args.paper)
     seed = 0 if args.bounds else args.seed

@@ -26,8 +26,9 @@ from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
 from lib.fit.joint import model_vertices, near_side
 from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
-from lib.landmarks.photo_files import read_landmarks
+from lib.landmarks.files import read_landmarks
 from lib.photos.images import Photo, read_photos
+from lib.renderers.rasterize import use
 
 FORMAT_VERSION = 1
 OUTER_EYES = (36, 45)
@@ -92,7 +93,7 @@ def eye_distance(camera: Any, points: np.ndarray) -> float:
 
 
 def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]:
-    """Photo settings and the profile's name; defaults where the file or the section is absent.
+    """Photo settings and the profile's name; defaults where the file or the section is absent. Sets the file's renderer.
 
     Raises:
         InputError: the section is there but malformed.
@@ -102,6 +103,7 @@ def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]
     if not Path(path).is_file():
         return PhotoSettings(), "quick"
     params = load_params(path)
+    use(params)
     return from_dict(PhotoSettings, params.get("photos") or {}, f"{path}: photos"), str(params.get("profile", "quick"))
 
 

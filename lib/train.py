@@ -23,6 +23,7 @@ from lib.core.files import atomic_write_json, write_csv
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
+from lib.renderers.rasterize import use
 
 
 def train_run(
@@ -60,6 +61,7 @@ def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -
         InputError: a paper or a run that is not known, before any is trained; or an input that a run lacks.
     """
     papers.check(params, paper)
+    use(params)
     known = papers.training(paper).RUNS
     unknown = [run for run in runs if run not in known]
     if unknown:

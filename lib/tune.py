@@ -19,6 +19,7 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, write_csv
 from lib.core.params import load_params
 from lib.engine.loop import DivergenceError, Interrupted
+from lib.renderers.rasterize import use
 from lib.train import train_run
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
@@ -31,6 +32,7 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
         InputError: an unknown paper or run.
     """
     papers.check(params, paper)
+    use(params)
     module, profile = papers.training(paper), params["profile"]
     known = list(module.RUNS)
     unknown = [run for run in runs if run not in known]

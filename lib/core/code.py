@@ -65,6 +65,11 @@ def imports(tree: ast.AST, root: Path = ROOT) -> Iterator[str]:
 
 
 @cache
+def _imports(path: Path, root: Path) -> tuple[str, ...]:
+    return tuple(imports(_tree(path), root))
+
+
+@cache
 def _reexports(package: str, root: Path) -> dict[str, str]:
     """Names that a package's __init__ takes from its modules, and where from."""
     path = module_file(package, root)
@@ -92,7 +97,7 @@ def closure(*modules: str, root: Path = ROOT) -> dict[str, Path]:
         if name in found or name in NEUTRAL:
             continue
         found[name] = path
-        queue += imports(_tree(path), root)
+        queue += _imports(path, root)
     return dict(sorted(found.items()))
 
 

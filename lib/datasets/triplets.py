@@ -19,7 +19,8 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.core.mapped import map_npz
-from lib.landmarks.crops import TARGET_YAW, mirror_image, mirror_landmarks, mirror_vertices, mirror_weak_camera
+from lib.core.views import TARGET_YAW
+from lib.landmarks.crops import mirror_image, mirror_landmarks, mirror_vertices, mirror_weak_camera
 from lib.morphable.model import FaceModel
 
 JITTER = 0.05

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.views import TARGET_YAW
 from lib.datasets.training.read import TrainingSet
-from lib.landmarks.crops import TARGET_YAW
+from lib.datasets.triplets import TripletBatch, TripletSet
 
 
 class BatchSampler:
@@ -32,6 +33,20 @@ class BatchSampler:
         share = index[rank::world_size]
         mirror = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
         return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise, choose=choose))
+
+
+class TripletSampler:
+    """Batches of triplets as a function of (seed, step, rank): no state to save, none to lose."""
+
+    def __init__(self, data: TripletSet, batch_size: int, seed: int, mirror: bool = True):
+        self.data, self.batch_size, self.seed, self.mirror = data, batch_size, seed, mirror
+
+    def __call__(self, step: int, rank: int = 0, world_size: int = 1) -> TripletBatch:
+        """Every rank draws the whole batch's groups and takes its share, so that the global batch is the same."""
+        rng = np.random.default_rng([self.seed, step])
+        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return self.data.batch(index[rank::world_size], generator, mirror=self.mirror)
 
 
 def nearest_views(yaw: Tensor) -> Tensor:

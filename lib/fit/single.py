@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.landmarks.crops import CONTOUR, fit_weak_perspective
+from lib.landmarks.contour import contour_lines, farthest, outward
+from lib.landmarks.crops import fit_weak_perspective
+from lib.landmarks.ibug68 import CONTOUR
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 
@@ -111,35 +113,6 @@ def fit_labels(
     return LabelFit(*(torch.cat(values).to(landmarks.dtype) for values in zip(*parts, strict=True)))
 
 
-def contour_lines(face: FaceModel) -> Tensor:
-    """Vertices (17, M) that each contour point may slide over, its own first.
-
-    Backwards nothing slides: under the chin and behind the jaw the farthest vertex would be the neck's.
-    """
-    own = face.landmarks[:17, None]
-    lines = torch.cat([own, face.contour_candidates], 1)
-    return torch.where(face.mean[lines][..., 2] >= face.mean[own][..., 2], lines, own)
-
-
-def contour_on_outline(face: FaceModel, screen: Tensor) -> Tensor:
-    """68 landmarks (B, 68, 2) px of projected heads (B, N, 2 or 3) px, the contour on the outline that the picture shows.
-
-    This is how annotators and 2D detectors place the jaw's points; `FaceModel.landmarks` are the points that stay on
-    the jaw.
-    """
-    flat = screen[..., :2]
-    landmarks = flat[:, face.landmarks].clone()
-    lines = contour_lines(face)
-    chosen = lines[torch.arange(17), _farthest(flat[:, lines], landmarks[:, CONTOUR])]
-    landmarks[:, CONTOUR] = flat.gather(1, chosen[..., None].expand(-1, -1, 2))
-    return landmarks
-
-
-def _farthest(lines: Tensor, contour: Tensor) -> Tensor:
-    """(B, 17) place on each line (B, 17, M, 2) that lies farthest outwards from the contour (B, 17, 2)."""
-    return (lines * _outward(contour)[:, :, None]).sum(-1).argmax(-1)
-
-
 class _Fitter:
     """The 68 points and the contour's candidates as one small linear model in float64."""
 
@@ -232,7 +205,7 @@ class _Fitter:
         """(B, 17) the candidate of each contour point that lies farthest out in the picture."""
         lines = flat[:, 68:].unflatten(1, (17, self.candidates))
         first = 68 + self.candidates * torch.arange(17, device=flat.device)
-        return first + _farthest(lines, flat[:, CONTOUR])
+        return first + farthest(lines, flat[:, CONTOUR])
 
     def _whiten(self, rotation: Tensor, contour: Tensor, use_contour: bool) -> Tensor:
         """(B, 68, 2, 2) what residuals in mm are multiplied by."""
@@ -244,7 +217,7 @@ class _Fitter:
         elif options.contour == "fixed":
             whiten[:, CONTOUR] = eye / options.contour_noise_mm
         else:
-            normal = _outward(contour)
+            normal = outward(contour)
             tangent = torch.stack([-normal[..., 1], normal[..., 0]], -1)
             # on the side turned to the camera the jaw has no outline, and annotators move back towards the ear
             sine = -rotation[:, 2, 0] / torch.hypot(rotation[:, 2, 0], rotation[:, 2, 2])  # of the yaw
@@ -267,15 +240,3 @@ def _cross(w: Tensor) -> Tensor:
     x, y, z = w.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-
-
-def _outward(points: Tensor) -> Tensor:
-    """(B, 17, 2) unit normals of the polyline through the contour, pointing away from its middle."""
-    tangent = torch.empty_like(points)
-    tangent[:, 1:-1] = (points[:, 2:] - points[:, :-2]) / 2
-    tangent[:, 0], tangent[:, -1] = points[:, 1] - points[:, 0], points[:, -1] - points[:, -2]
-    normal = torch.stack([-tangent[..., 1], tangent[..., 0]], -1)
-    normal = normal / normal.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-    middle = (points[:, :1] + points[:, 16:]) / 2
-    outward = (normal * (points - middle)).sum(-1, keepdim=True)
-    return torch.where(outward < 0, -normal, normal)

@@ -12,32 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.landmarks.ibug68 import CONTOUR, SWAP68
+
 SPAN_MM = 165.0
 """Millimetres of face that fill a crop: brow-to-chin is about 120 mm on the mean face, the rest is forehead and margin."""
 
 DEPTH_MM = 18.0
 """How far behind the mean inner landmark the crop's centre lies."""
-
-TARGET_YAW = (0.0, -45.0, 45.0)
-"""Degrees of yaw that the multi-view networks want, in the order of views used everywhere: front, left, right
-(Siamese, section 4.3). "Left" is a face turned towards the image's left."""
-
-CONTOUR = slice(0, 17)
-"""The 17 jaw points of the 68. Detectors slide them along the silhouette with the view, so the crop ignores them."""
-
-
-def _swap_table() -> tuple[int, ...]:
-    pairs = [(i, 16 - i) for i in range(8)] + [(17 + i, 26 - i) for i in range(5)] + [(31, 35), (32, 34)]
-    pairs += [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
-    pairs += [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67)]
-    table = list(range(68))
-    for a, b in pairs:
-        table[a], table[b] = b, a
-    return tuple(table)
-
-
-SWAP68: tuple[int, ...] = _swap_table()
-"""iBUG landmark i of a mirrored face is landmark SWAP68[i] of the original."""
 
 
 def fit_weak_perspective(

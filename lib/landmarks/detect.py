@@ -19,45 +19,10 @@ from typing import Protocol
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.landmarks.ibug68 import SWAP68
 
 MIN_FACE = 64  # px; below this an eye has fewer than 12 pixels and the landmarks are guesses
 CLEAR_SCORE = 0.5  # HOG score above which a detection is certain
-# iBUG order: where each of the 68 points goes when the picture is mirrored.
-MIRROR_68 = np.array(
-    [16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 27, 28, 29, 30]
-    + [
-        35,
-        34,
-        33,
-        32,
-        31,
-        45,
-        44,
-        43,
-        42,
-        47,
-        46,
-        39,
-        38,
-        37,
-        36,
-        41,
-        40,
-        54,
-        53,
-        52,
-        51,
-        50,
-        49,
-        48,
-        59,
-        58,
-        57,
-        56,
-        55,
-    ]
-    + [64, 63, 62, 61, 60, 67, 66, 65]
-)
 
 
 @dataclass
@@ -216,7 +181,7 @@ class DlibDetector:
             jittered = np.concatenate([centre - half * scale, centre + half * scale])
             points.append(self._predict(image, jittered))
             flipped = self._predict(mirrored, _mirror_box(jittered, width))
-            points.append(np.stack([width - flipped[:, 0], flipped[:, 1]], axis=1)[MIRROR_68])
+            points.append(np.stack([width - flipped[:, 0], flipped[:, 1]], axis=1)[list(SWAP68)])
         stack = np.stack(points)
         median = np.median(stack, axis=0)
         # 1.4826 turns the median absolute deviation into a standard deviation for a normal distribution.

@@ -6,32 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.losses.alignment import Flow, alignment_loss, fill_texture
+from lib.losses.alignment import Flow, alignment_loss
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.losses.photometric import photometric_loss
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.crossview import PAIRS, PairRenders, Sampling, render_pairs
 from lib.renderers.masks import observed_masks, rendered_masks
+from lib.renderers.texture import fill_texture
 
-__all__ = ["Comparison", "SelfSupervision", "SelfSupervisionWeights", "textured_region"]
-
-
-def textured_region(face: FaceModel) -> tuple[Tensor, Tensor]:
-    """Vertices (Nc,) and triangles (Fc, 3), indexing into them, of what carries texture from view to view.
-
-    The cropped face and the visible half of the eyeballs, whose sockets are holes in it. The paper's model has no such
-    holes, and the eyes are the surest features that a face gives to optical flow.
-    """
-    eyes = face.region("eyes").nonzero().flatten()
-    depth = face.mean[eyes, 2]
-    chosen = face.region("face")
-    chosen[eyes[depth > depth.mean()]] = True
-    index = chosen.nonzero().flatten()
-    place = torch.full((face.n_vertices,), -1, dtype=torch.int64, device=index.device)
-    place[index] = torch.arange(len(index), device=index.device)
-    faces = place[face.faces]
-    return index, faces[(faces >= 0).all(1)]
+__all__ = ["Comparison", "SelfSupervision", "SelfSupervisionWeights"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +43,13 @@ class SelfSupervision:
     """L_landmark, L_photo and L_align of a batch of predicted shapes and poses.
 
     Args:
-        face: the face model; its :func:`textured_region` is what is rendered.
+        face: the face model; its ``textured_region`` is what is rendered.
         flow: frozen flow estimator of :func:`lib.losses.alignment.alignment_loss`, or None without the alignment loss.
         weights: lambda_5..7.
         size: side S of the crops, px.
         pairs: (target, source) views.
         contour: weight of the 17 jaw landmarks against the others.
-        backend: of the rasteriser. sampling: see ``lib.renderers.crossview``.
+        backend: of the rasteriser, None for the process's choice. sampling: see ``lib.renderers.crossview``.
         mixed: run the estimator in bfloat16 (where the processor has it, twice as fast).
 
     Raises ValueError when the alignment loss is asked for without an estimator.
@@ -79,7 +63,7 @@ class SelfSupervision:
         size: int = 64,
         pairs: Sequence[tuple[int, int]] = PAIRS,
         contour: float = 1.0,
-        backend: str = "auto",
+        backend: str | None = None,
         sampling: Sampling = "pixel",
         mixed: bool = False,
     ) -> None:
@@ -89,7 +73,8 @@ class SelfSupervision:
         self.flow, self.size, self.pairs = flow, size, tuple(pairs)
         self.backend, self.sampling, self.mixed = backend, sampling, mixed
         self.n_vertices = face.n_vertices
-        self.index, self.faces = textured_region(face)
+        self.index = face.textured_region()
+        self.faces = face.faces_among(self.index)
         place = {v: i for i, v in enumerate(self.index.tolist())}
         missing = [i for i, v in enumerate(face.landmarks.tolist()) if v not in place]
         if missing:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
 from torch.nn.utils import skip_init
@@ -19,6 +18,7 @@ from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.core.params import from_dict, section
 from lib.models.parts.encoders import build_encoder, vgg16
+from lib.models.pretrained import fill, read_state_dict
 
 
 @dataclass
@@ -105,18 +105,12 @@ def _load_own(path: Path) -> IdentityNet:
 
 
 def _load_public(path: Path) -> PublicVGG:
-    if not path.is_file():
-        raise InputError(path, "no such file", "set mvfnet.identity.path to null to use the network trained here")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means "not a plain state dict"
-        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
-    trunk = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    try:
-        net = PublicVGG(len(state["classifier.3.bias"]))
-        net.encoder.trunk.load_state_dict(trunk)
-        for ours, theirs in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
-            net.get_submodule(ours).load_state_dict({k: state[f"{theirs}.{k}"] for k in ("weight", "bias")})
-    except (RuntimeError, KeyError) as error:
-        raise InputError(path, "a VGG-16 in torchvision's layout", str(error).splitlines()[0]) from error
+    state = read_state_dict(path, "set mvfnet.identity.path to null to use the network trained here")
+    expected = "a VGG-16 in torchvision's layout"
+    if "classifier.3.bias" not in state:
+        raise InputError(path, expected, "it lacks classifier.3.bias")
+    net = PublicVGG(len(state["classifier.3.bias"]))
+    names = {"features.": "encoder.trunk.", "classifier.0.": "fc6.", "classifier.3.": "fc7."}
+    ours = {o + k.removeprefix(t): v for k, v in state.items() for t, o in names.items() if k.startswith(t)}
+    fill(net, ours, path, expected)
     return net

@@ -122,7 +122,7 @@ class MVFNet(nn.Module):
 
     def vertices(self, prediction: MVFPrediction, expression: bool = True, index: Tensor | None = None) -> Tensor:
         """Equation 1: (B, N, 3) mm, of the identity alone without `expression`; only vertices `index` when given."""
-        return face_vertices(self.face, prediction.alpha, prediction.beta if expression else None, index)
+        return self.face.vertices(prediction.alpha, prediction.beta if expression else None, index)
 
     @torch.no_grad()
     def reconstruct(self, views: Views) -> Reconstruction:
@@ -130,16 +130,6 @@ class MVFNet(nn.Module):
         p = self(views.images)
         parameters = {"alpha": p.alpha, "beta": p.beta, "pose": p.pose}
         return Reconstruction(self.vertices(p), self.face.faces, p.camera, parameters)
-
-
-def face_vertices(face: FaceModel, alpha: Tensor, beta: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-    """Equation 1: (B, K) and (B, E) to (B, N, 3) mm, or to the vertices in `index` alone."""
-    if index is None:
-        return face.vertices(alpha, beta)
-    out = face.mean[index] + (alpha @ face.id_basis[: alpha.shape[1], index].flatten(1)).unflatten(1, (-1, 3))
-    if beta is not None:
-        out = out + (beta @ face.exp_basis[: beta.shape[1], index].flatten(1)).unflatten(1, (-1, 3))
-    return out
 
 
 def start_from(model: MVFNet, parent: MVFNet) -> None:

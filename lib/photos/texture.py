@@ -15,7 +15,8 @@ import torch
 from lib.fit.camera import FitCamera
 from lib.fit.model import vertex_normals
 from lib.photos.unwrap import Unwrap
-from lib.renderers.rasterize import Fragments, rasterize
+from lib.renderers.fragments import Fragments
+from lib.renderers.rasterize import rasterize
 
 SHARPNESS = 4.0
 GRAZING = 0.2  # cosine below which a photograph is not used: a texel would stretch over five

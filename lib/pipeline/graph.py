@@ -3,6 +3,9 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from lib.core.errors import InputError
 
 
 @dataclass
@@ -27,37 +30,41 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_graph() -> dict[str, Step]:
-    """The stages of dvc.yaml and what each needs, from DVC itself."""
+def stages() -> list[Any]:
+    """DVC's stages of dvc.yaml, in the order of the file, every item of a matrix its own.
+
+    Raises:
+        InputError: DVC cannot read dvc.yaml or params.yaml.
+    """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        graph = repo.index.graph
-        stages = [stage for stage in repo.index.stages if stage.addressing in {s.addressing for s in graph}]
-        steps = {}
-        for order, stage in enumerate(stages):
-            meta = stage.meta or {}
-            steps[stage.addressing] = Step(
-                name=stage.addressing,
-                order=order,
-                needs={other.addressing for other in graph.successors(stage)},
-                cores=str(meta.get("cores", 1)),
-                paper=str(meta.get("paper", "")),
-            )
-    return with_heights(steps)
-
-
-def read_graph_or_exit() -> dict[str, Step]:
-    """`read_graph`, with DVC's complaint about dvc.yaml or params.yaml as the message."""
-    from dvc.exceptions import DvcException
-
     try:
-        return read_graph()
+        with Repo() as repo:
+            repo.index.check_graph()
+            return list(repo.index.stages)
     except DvcException as error:
         reason: BaseException = error
         while reason.__cause__ is not None and isinstance(reason.__cause__, DvcException):
             reason = reason.__cause__
-        raise SystemExit(f"the pipeline cannot be read: {reason}") from error
+        raise InputError("dvc.yaml", f"the pipeline cannot be read: {reason}") from error
+
+
+def read_graph() -> dict[str, Step]:
+    """The stages of dvc.yaml and what each needs, from DVC itself."""
+    found = stages()
+    graph = found[0].repo.index.graph if found else {}
+    steps = {}
+    for order, stage in enumerate(found):
+        meta = stage.meta or {}
+        steps[stage.addressing] = Step(
+            name=stage.addressing,
+            order=order,
+            needs={other.addressing for other in graph.successors(stage)},
+            cores=str(meta.get("cores", 1)),
+            paper=str(meta.get("paper", "")),
+        )
+    return with_heights(steps)
 
 
 def with_heights(steps: dict[str, Step]) -> dict[str, Step]:

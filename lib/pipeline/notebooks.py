@@ -21,6 +21,7 @@ from typing import Any
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
 from lib.core.params import load_params
+from lib.renderers.rasterize import use
 
 LIMIT_BYTES = 2_000_000
 KERNEL = "this-python"
@@ -180,7 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
     options = parser.parse_args(arguments)
     try:
-        profile = load_params()["profile"]
+        params = load_params()
+        use(params)  # the notebook's process inherits it
+        profile = params["profile"]
         name = options.name or options.notebook
         parameters = {key: yaml.safe_load(value) for key, value in options.parameters}
         out = Path("results/notebooks") / profile / f"{name}.ipynb"

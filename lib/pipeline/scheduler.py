@@ -29,7 +29,8 @@ from types import FrameType
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
 from lib.core.params import load_params, use_profile
-from lib.pipeline.graph import Step, available_cores, choose, read_graph_or_exit, select, sort_lock, up_to_date
+from lib.pipeline import code
+from lib.pipeline.graph import Step, available_cores, choose, read_graph, select, sort_lock, up_to_date
 
 RAN, UNCHANGED, RESTORED, FAILED = 0, 10, 11, 1
 WORDS = {RAN: "done", UNCHANGED: "nothing to do", RESTORED: "taken from DVC's run cache"}
@@ -286,11 +287,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.profile and use_profile(options.profile):
             print(f"params.yaml: now the {options.profile} profile", flush=True)
         profile = str(load_params()["profile"])
+        if code.CODE.is_file():
+            code.refresh(code.read_stages())
+        everything = read_graph()
     except InputError as error:
         raise SystemExit(str(error)) from error
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
-    everything = read_graph_or_exit()
     steps = select(everything, options.targets, options.paper)
     scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs")
     scheduler.done = up_to_date(steps)

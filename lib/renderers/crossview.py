@@ -23,15 +23,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.renderers.fragments import Fragments
 from lib.renderers.interpolate import gather_corners
 from lib.renderers.raster_numba import rasterize_numba
-from lib.renderers.rasterize import Fragments, attach_barycentrics, barycentric, rasterize, resolve_backend
+from lib.renderers.rasterize import attach_barycentrics, barycentric, rasterize, resolve_backend
 from lib.renderers.texture import sample_image
 
 __all__ = ["PAIRS", "CrossView", "PairRenders", "Sampling", "render_pairs", "rendered_projection"]
 
-PAIRS = ((0, 1), (0, 2), (1, 0), (2, 0))
+PAIRS = ((FRONT, LEFT), (FRONT, RIGHT), (LEFT, FRONT), (RIGHT, FRONT))
 """(target, source) of the four pairs (I_B, I_A->B), (I_B, I_C->B), (I_A, I_B->A), (I_C, I_B->C); views 0 front (B),
 1 left (A), 2 right (C)."""
 
@@ -70,7 +72,7 @@ def rendered_projection(
     source: WeakPerspectiveCamera,
     target: WeakPerspectiveCamera,
     size: int,
-    backend: str = "auto",
+    backend: str | None = None,
     sampling: Sampling = "pixel",
 ) -> CrossView:
     """I_A->B of equations (3) and (4): the mesh with the source image's texture, seen by the target camera.
@@ -99,7 +101,7 @@ def render_pairs(
     images: Tensor,
     cameras: WeakPerspectiveCamera,
     pairs: Sequence[tuple[int, int]] = PAIRS,
-    backend: str = "auto",
+    backend: str | None = None,
     sampling: Sampling = "pixel",
 ) -> PairRenders:
     """All rendered projections of B scenes with V views: each target view is rasterised once, whatever its pairs.
@@ -133,7 +135,7 @@ def render_pairs(
     return PairRenders(torch.stack([out[k] for k in range(len(pairs))], 1), face_id >= 0, face_id, screen)
 
 
-def _visible(screen: Tensor, faces: Tensor, size: int, backend: str) -> Tensor:
+def _visible(screen: Tensor, faces: Tensor, size: int, backend: str | None) -> Tensor:
     """Visible faces (B, size, size) int64 of weak-perspective screens (B, N, 3); no gradient."""
     with torch.no_grad():
         if resolve_backend(backend, screen.device) == "numba":

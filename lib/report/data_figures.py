@@ -11,8 +11,8 @@ from lib.datasets.threedfaw.read import Frame, Subject
 from lib.datasets.training.read import Batch, TrainingSet
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, invert_transform
 from lib.renderers.cameras import PerspectiveCamera
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light, directional_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 
 
 def to_rgb(image: torch.Tensor) -> np.ndarray:
@@ -47,7 +47,7 @@ def clay(
     lamp = torch.nn.functional.normalize(torch.tensor([[-0.4, 0.5, 0.8]]), dim=1)
     sh = (ambient_light(1, 0.35) + directional_light(lamp, torch.full((1, 3), 0.6))).numpy()
     grey = np.full_like(screen, 0.85)
-    rgb, mask = render_shaded_numba(screen, faces, grey, normals, sh, size, size, supersample=2)
+    rgb, mask = render_shaded(screen, faces, grey, normals, sh, size, size, supersample=2)
     return np.clip(rgb[0], 0, 1), mask[0]
 
 

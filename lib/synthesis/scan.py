@@ -7,11 +7,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from lib.core.mesh import Mesh
-from lib.renderers.raster_numba import vertex_normals_numba
+from lib.landmarks.ibug68 import NOSE_TIP, NOSE_TIP51
 from lib.renderers.rasterize import rasterize
+from lib.renderers.synthesis import vertex_normals_numba
 from lib.synthesis.scene import rotations
-
-NOSE_TIP68 = 30
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def simulate_scan(
     config = config or ScannerConfig()
     points = vertices * size
     marks = landmarks * size
-    nose = marks[NOSE_TIP68]
+    nose = marks[NOSE_TIP]
     keep = seen_from(points, faces, config.heads)
     distance = np.linalg.norm(points - nose, axis=1)
     keep &= distance < config.reach + config.ragged * _ripple(points, rng, 50.0)
@@ -126,7 +125,7 @@ def simulate_scan(
     gap, nearest = cKDTree(scanned).query(annotated)
     nearest = np.where(gap > config.annotation_reach, -1, nearest)
     tip = np.linalg.norm(scanned - nose, axis=1).argmin()
-    nearest[13] = tip if nearest[13] < 0 else nearest[13]
+    nearest[NOSE_TIP51] = tip if nearest[NOSE_TIP51] < 0 else nearest[NOSE_TIP51]
     mesh = Mesh((scanned @ rotation.T + translation), index[triangles])
     return Scan(mesh, nearest.astype(np.int64), float(size), rotation, translation)
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.rasterize import rasterize
 from lib.renderers.shading import ambient_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.backdrop import Backdrops, paint
 from lib.synthesis.light import Lights, fibonacci_sphere, vertex_colours
 from lib.synthesis.sensor import Sensors, photograph
@@ -169,7 +169,7 @@ class Studio:
             gloss = np.broadcast_to(self.gloss, v.shape[:2])
             colours = vertex_colours(albedo[part], normals, lights[part], camera.viewer(), self.occlusion, gloss)
             light = np.repeat(self._constant, len(v), 0)
-            rgb, mask = render_shaded_numba(
+            rgb, mask = render_shaded(
                 camera.project(v), self.faces, colours, normals, light, size, size, supersample=2, threads=1
             )
             masks[part] = mask

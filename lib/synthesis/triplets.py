@@ -15,8 +15,8 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.landmarks.crops import SPAN_MM, crop_camera, crop_transform, crop_weak_camera
 from lib.renderers.cameras import WeakPerspectiveCamera
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.backdrop import paint, sample_backdrops
 from lib.synthesis.flash import opposing_flashes, sample_flashes
 from lib.synthesis.light import Lights, vertex_colours
@@ -235,7 +235,7 @@ def _render(
         normals = vertex_normals_numba(v, studio.faces, threads=1)
         shine = np.broadcast_to(studio.gloss * np.float32(gloss), v.shape[:2])
         colours = vertex_colours(albedo[part], normals, lights[part], viewer[part], studio.occlusion, shine)
-        rgb[part], mask[part] = render_shaded_numba(
+        rgb[part], mask[part] = render_shaded(
             np.ascontiguousarray(screen[part], np.float32), studio.faces, colours, normals,
             np.repeat(ambient_light(1).numpy(), len(v), 0), size, size,
             perspective=projection == "perspective", supersample=supersample, threads=1,

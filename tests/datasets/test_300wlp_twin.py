@@ -15,7 +15,7 @@ from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SIZE, W300LP, pose_to_camera
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 
-CONFIG = twin.W300LPConfig(n_faces=3, n_views=5, n_id=20, n_exp=8, seed=1)
+CONFIG = twin.W300LPConfig(n_faces=3, n_views=5, image_size=32, n_id=20, n_exp=8, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +206,8 @@ def test_the_pivot_stays_where_it_is(people):
 # ---- the pack ----
 def test_the_pack_holds_every_face_and_agrees_with_its_labels(made, people):
     out, model = made / "triplets" / "300wlp.npz", made / "face_model.npz"
-    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, 32, model, workers=0) == 3
-    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, 32, model, workers=0) == 0
+    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, model, workers=0) == 3
+    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, model, workers=0) == 0
     assert sorted(p.name for p in out.parent.iterdir()) == ["300wlp.npz"]  # parts are gone
     arrays = map_npz(out)
     side = 32 + 2 * margin(32)
@@ -254,7 +254,7 @@ def test_unreadable_images_and_missing_sides_are_left_out_and_said(made, people,
     for path in photos[1].parent.glob(f"{photos[1].stem[:-2]}_*.mat"):
         if loadmat(str(path))["Pose_Para"][0, 1] > 0.2:  # towards the image's left
             path.unlink()
-    assert pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, 32, made / "face_model.npz", workers=0) == 1
+    assert pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, made / "face_model.npz", workers=0) == 1
     said = capsys.readouterr().err
     assert "1 of 3 faces have all three sides" in said and "1 without left" in said
     assert str(photos[0]) in said and "not a readable image" in said and "no such file" in said
@@ -269,4 +269,4 @@ def test_a_set_without_triplets_is_an_error(made, people, tmp_path):
         if not path.stem.endswith("_0") and "landmarks" not in path.parts and path.parent.name != "ModelGeneration":
             path.unlink()
     with pytest.raises(InputError, match="front, a left and a right"):
-        pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, 32, made / "face_model.npz", workers=0)
+        pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, made / "face_model.npz", workers=0)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.fit.single import LabelFitOptions, contour_on_outline, fit_labels
+from lib.fit.single import LabelFitOptions, fit_labels
+from lib.landmarks.contour import contour_on_outline
 from lib.landmarks.crops import fit_weak_perspective
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 

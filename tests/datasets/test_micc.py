@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.core.mesh import Mesh, write_obj
 from lib.datasets.micc.read import Micc, MiccFrame, MiccLayout, choose_triplet, landmark_yaw, open_micc
 from lib.landmarks.detect import Detection
-from lib.landmarks.ljson import read_ljson, write_ljson
+from lib.landmarks.files import read_ljson, write_ljson
 from lib.synthesis.scene import rotations
 
 YAWS = (-60, -44, -20, 3, 21, 47, 60)

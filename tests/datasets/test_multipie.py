@@ -23,7 +23,7 @@ from lib.datasets.multipie.read import (
     validation_subjects,
 )
 from lib.landmarks.detect import Detection
-from lib.landmarks.multipie_labels import read_label
+from lib.landmarks.files import read_multipie_label
 
 USED = ("080", "130", "051", "041", "190")
 POINTS = (np.random.default_rng(0).uniform(100, 300, (68, 2))).round(2)
@@ -192,7 +192,7 @@ def test_hand_labels_serve_all_lights(root):
 
 def test_profile_labels_do_not_stand_for_68(root):
     label = write_label(root, Shot("001", 2, 2, "080", 7), POINTS[:39])
-    assert read_label(label).shape == (39, 2)
+    assert read_multipie_label(label).shape == (39, 2)
     path = path_of(root, Shot("001", 2, 2, "080", 7))
     assert len(MultiPie(root).landmarks(path)) == 68  # landmarks.json has them
     (path.parents[2] / "landmarks.json").unlink()
@@ -203,18 +203,18 @@ def test_profile_labels_do_not_stand_for_68(root):
 def test_damaged_labels_are_named(root, tmp_path):
     shot = Shot("001", 2, 2, "051", 7)
     for points, name, reason in (
-        (POINTS, "points", "a variable pts"),
-        (POINTS[:5], "pts", "68 x 2 or 39 x 2"),
+        (POINTS, "points", "lacks pts"),
+        (POINTS[:5], "pts", "68x2 or 39x2"),
         (np.full((68, 2), np.nan), "pts", "finite"),
     ):
         path = write_label(root, shot, points, name)
         with pytest.raises(InputError, match=reason):
-            read_label(path)
+            read_multipie_label(path)
     path.write_bytes(b"MATLAB 5.0 half a file")
     with pytest.raises(InputError, match=r"001_02_02_051_07_lm\.mat"):
-        read_label(path)
+        read_multipie_label(path)
     data = MultiPie(root)
-    assert [g.key for g, _ in data] == ["004_01_01_07"] and "no usable frontal view" in data.skipped["001_02_02_07"]
+    assert [g.key for g, _ in data] == ["004_01_01_07"] and "no usable front view" in data.skipped["001_02_02_07"]
 
 
 class Fake:

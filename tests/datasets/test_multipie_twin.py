@@ -18,8 +18,18 @@ from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import stream
 from lib.synthesis.scene import rotations
 
-CONFIG = MultiPieConfig(n_subjects=3, cameras=("080", "051", "190"), instants=2, lights=2, seed=1, validation=0.34)
-SIZE = 32
+CONFIG = MultiPieConfig(
+    n_subjects=3,
+    cameras=("080", "051", "190"),
+    instants=2,
+    lights=2,
+    seed=1,
+    validation=0.34,
+    image_size=32,
+    n_id=30,
+    n_exp=20,
+)
+SIZE = CONFIG.image_size
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def twin(known_to):
 def packed(twin):
     root, model = twin
     out = root.parent / "multipie.npz"
-    assert pack(root, out, CONFIG, SIZE, model, 30, 20, workers=0) == 6
+    assert pack(root, out, CONFIG, model, workers=0) == 6
     return out
 
 
@@ -190,10 +200,10 @@ def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
 
 def test_pack_resumes_and_repairs(twin, packed):
     root, model = twin
-    assert pack(root, packed, CONFIG, SIZE, model, 30, 20, workers=0) == 0
+    assert pack(root, packed, CONFIG, model, workers=0) == 0
     before = packed.read_bytes()
     packed.write_bytes(before[:1000])
-    assert pack(root, packed, CONFIG, SIZE, model, 30, 20, workers=0) == 6
+    assert pack(root, packed, CONFIG, model, workers=0) == 6
     assert packed.read_bytes() == before and not list(packed.parent.glob(".multipie-*"))
 
 
@@ -201,7 +211,7 @@ def test_wrong_direction_is_refused(twin, tmp_path):
     from dataclasses import replace
 
     with pytest.raises(InputError, match=r"data\.multipie\.sign"):
-        pack(twin[0], tmp_path / "x.npz", replace(CONFIG, sign=-1), SIZE, twin[1], 10, 10, workers=0)
+        pack(twin[0], tmp_path / "x.npz", replace(CONFIG, sign=-1), twin[1], workers=0)
     assert not (tmp_path / "x.npz").exists()
 
 
@@ -217,7 +227,7 @@ def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
     side = next(name for name in points if "_190_" in name)
     points[side] = points[side.replace("_190_", "_051_")]
     file.write_text(json.dumps(points))
-    pack(root, tmp_path / "x.npz", CONFIG, SIZE, twin[1], 10, 10, workers=0)
+    pack(root, tmp_path / "x.npz", CONFIG, twin[1], workers=0)
     assert len(map_npz(tmp_path / "x.npz")["side"]) == 35
 
 

@@ -15,7 +15,7 @@ from lib.datasets.training.twin import (
     shard_path,
     split_of,
 )
-from lib.landmarks.crops import SWAP68
+from lib.landmarks.ibug68 import SWAP68
 from lib.renderers.cameras import PerspectiveCamera, matrix_to_euler
 from lib.synthesis.scene import Cameras
 
@@ -46,14 +46,14 @@ def test_shapes_and_types(shard, people):
 
 def test_landmarks_fall_where_the_head_is(shard, people):
     """Re-render the labels' own geometry with the crop cameras: inner landmarks lie on the head."""
-    from lib.renderers.raster_numba import render_shaded_numba
     from lib.renderers.shading import ambient_light
+    from lib.renderers.synthesis import render_shaded
 
     cameras = cameras_of(shard)
     vertices = np.repeat(shard["vertices"].astype(np.float32) + people.mean, 3, 0)
     screen = cameras.project(vertices)
     sh = ambient_light(len(vertices)).numpy()
-    _, mask = render_shaded_numba(screen, people.faces, np.ones_like(vertices), vertices, sh, 64, 64)
+    _, mask = render_shaded(screen, people.faces, np.ones_like(vertices), vertices, sh, 64, 64)
     marks = shard["landmarks"].reshape(-1, 68, 2)[:, 17:]
     inside = (marks > 1).all(-1) & (marks < 63).all(-1)
     assert inside.mean() > 0.99

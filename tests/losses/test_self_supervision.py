@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights, textured_region
+from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from tests.losses.scenes import scene
 from tests.losses.test_photo_align import centroid_flow
@@ -19,7 +19,8 @@ def moved(camera, view, dx):
 
 
 def test_the_textured_region_is_the_cropped_face_and_the_eyes(face_model):
-    index, faces = textured_region(face_model)
+    index = face_model.textured_region()
+    faces = face_model.faces_among(index)
     chosen = torch.zeros(face_model.n_vertices, dtype=torch.bool)
     chosen[index] = True
     assert bool(chosen[face_model.face_index].all()) and bool(chosen[face_model.landmarks].all())

@@ -12,9 +12,10 @@ from lib.core.errors import InputError
 from lib.landmarks.crops import SPAN_MM, apply_transform
 from lib.losses.pose import normalised_pose
 from lib.models.base import Views
-from lib.models.mvfnet import MVFNet, face_vertices, load_method, pose_camera, start_from
-from lib.models.mvfnet_release import BaselFace, ReleasedMVFNet, load_release, release_camera, release_crop
+from lib.models.mvfnet import MVFNet, load_method, pose_camera, start_from
+from lib.models.mvfnet_release import ReleasedMVFNet, load_release, release_camera, release_crop
 from lib.models.parts.encoders import build_encoder
+from lib.morphable.licensed import BaselFace
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import matrix_to_euler
 
@@ -72,8 +73,8 @@ def test_pose_of_zeros_is_a_frontal_face_in_the_middle_and_units_are_those_of_th
 def test_equation_1_on_all_or_some_vertices(face_model: FaceModel) -> None:
     g = torch.Generator().manual_seed(0)
     alpha, beta = torch.randn(3, 12, generator=g), torch.randn(3, 7, generator=g)
-    whole = face_vertices(face_model, alpha, beta)
-    part = face_vertices(face_model, alpha, beta, face_model.face_index)
+    whole = face_model.vertices(alpha, beta)
+    part = face_model.vertices(alpha, beta, face_model.face_index)
     assert torch.allclose(whole[:, face_model.face_index], part, atol=1e-4)
     basis = face_model.id_basis[:12], face_model.exp_basis[:7]
     by_hand = (

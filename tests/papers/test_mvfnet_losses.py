@@ -141,9 +141,9 @@ def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
     torch.testing.assert_close(one.alpha, whole.alpha[rows], atol=2e-2, rtol=0)
 
     def loss(e):
-        from lib.models.mvfnet import face_vertices, pose_camera
+        from lib.models.mvfnet import pose_camera
 
-        shape = face_vertices(people.model, e.alpha, e.beta)
+        shape = people.model.vertices(e.alpha, e.beta)
         return float(criterion.total(criterion(shape, pose_camera(e.pose, 64), t.images, t.landmarks)))
 
     assert loss(whole) < 0.8 * loss(start)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from lib.losses.crossview import textured_region
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS, render_pairs, rendered_projection
 from lib.renderers.rasterize import available_backends
@@ -119,7 +118,8 @@ def test_true_shape_and_cameras_reproduce_the_observed_view(face_model):
     from lib.renderers.masks import rendered_masks
 
     s = scene(face_model, 3)
-    index, faces = textured_region(face_model)
+    index = face_model.textured_region()
+    faces = face_model.faces_among(index)
     out = render_pairs(s.vertices[:, index], faces, s.images, s.camera)
     mask = rendered_masks(out.covered, s.landmarks)
     squared = (out.image - s.images[:, [t for t, _ in PAIRS]]).square().mean(2)

@@ -25,11 +25,12 @@ from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.core.progress import log
+from lib.core.views import TARGET_YAW, VIEWS
 from lib.datasets.micc.frames import STREAM_NAME, MiccFrame, frames_in
 from lib.datasets.micc.mjpeg import jpeg_spans
-from lib.datasets.threedfaw.read import NOSE_TIP, _numbers, _read_json
-from lib.landmarks.crops import TARGET_YAW, fit_weak_perspective
-from lib.landmarks.ljson import read_ljson
+from lib.landmarks.crops import fit_weak_perspective
+from lib.landmarks.files import read_json, read_ljson, values_of
+from lib.landmarks.ibug68 import NOSE_TIP51
 from lib.renderers.cameras import matrix_to_euler
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def choose_triplet(
     if not np.isfinite(yaw).any():
         raise InputError(where, f"no usable triplet: none of {len(frames)} frames has landmarks")
     chosen = []
-    for side, target in zip(("front", "left", "right"), TARGET_YAW, strict=True):
+    for side, target in zip(VIEWS, TARGET_YAW, strict=True):
         best = int(np.nanargmin(np.abs(yaw - target)))
         if abs(yaw[best] - target) > tolerance:
             low, high = np.nanmin(yaw), np.nanmax(yaw)
@@ -255,10 +256,10 @@ class Micc:
     # ---- videos ----
     def _add_video(self, subject: MiccSubject, condition: str, stem: Path) -> None:
         frames, subject.damaged[condition], stored = self._frames(condition, stem)
-        points = _read_json(stored)
+        points = read_json(stored)
         for frame in frames:
             if frame.name in points:
-                frame.landmarks2d = _numbers(stored, points, frame.name, frame.name, (68, 2))
+                frame.landmarks2d = values_of(stored, points, frame.name, frame.name, (68, 2))
         subject.videos[condition] = frames
         subject.no_face[condition] = 0
         if self._detector is not None and any(frame.landmarks2d is None for frame in frames):
@@ -330,7 +331,7 @@ def _nearest(scan: Mesh, points: np.ndarray, path: Path, reach: float = 10.0) ->
     if known.any():
         gap, nearest = cKDTree(scan.vertices).query(points[known])
         marks[known] = np.where(gap > reach, -1, nearest)
-    if marks[NOSE_TIP] < 0:
+    if marks[NOSE_TIP51] < 0:
         raise InputError(
             path, f"a landmark on the nose tip within {reach:g} mm of the scan", "are both in the same frame?"
         )

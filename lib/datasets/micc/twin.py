@@ -31,8 +31,9 @@ from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.micc.read import FLAWED, Micc
-from lib.landmarks.ljson import write_ljson
+from lib.landmarks.files import write_ljson
 from lib.morphable.detail import refine, subdivision
+from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
 from lib.synthesis.people import People, fingerprint, stream
@@ -334,6 +335,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(MiccTwinConfig, section(params, "data.micc"), "params.yaml: data.micc")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "micc")
     if config.root:

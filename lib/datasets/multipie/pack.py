@@ -91,11 +91,11 @@ def crop_views(views: list[View], face: FaceModel, size: int) -> tuple[np.ndarra
 
 
 def label_crops(
-    landmarks: torch.Tensor, A: torch.Tensor, face: FaceModel, n_id: int, n_exp: int, contour: str
+    landmarks: torch.Tensor, A: torch.Tensor, face: FaceModel, config: MultiPieConfig
 ) -> dict[str, np.ndarray]:
     """Labels of M crops in crop pixels: the fit of each picture to its landmarks (M, 68, 2) in picture pixels, A (M, 2, 3)."""
-    fit = fit_labels(face, landmarks, n_id, n_exp, LabelFitOptions(contour=contour))
-    if contour == "slide":
+    fit = fit_labels(face, landmarks, config.n_id, config.n_exp, LabelFitOptions(contour=config.contour))
+    if config.contour == "slide":
         landmarks = torch.cat([_contour(fit, face), landmarks[:, 17:]], 1)
     scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
     numbers = {
@@ -120,12 +120,12 @@ def _contour(fit: LabelFit, face: FaceModel) -> torch.Tensor:
 
 
 _FACES: dict[str, FaceModel] = {}
-_Job = tuple[MultiPie, MultiPieConfig, str, int, int, int, str]
+_Job = tuple[MultiPie, MultiPieConfig, str, str]
 
 
 def _work(job: _Job) -> None:
     """Pack the groups of some subjects into a part file unless it is there. Runs in a worker process."""
-    data, config, face_model, n_id, n_exp, size, file = job
+    data, config, face_model, file = job
     if Path(file).is_file():
         return
     torch.set_num_threads(1)
@@ -134,7 +134,7 @@ def _work(job: _Job) -> None:
     face = _FACES[face_model]
     images, maps, views, keys, lengths, lights = [], [], [], [], [], []
     for group, seen in data:
-        crops, A = crop_views(seen, face, size)
+        crops, A = crop_views(seen, face, config.image_size)
         images.append(crops)
         maps.append(A)
         views += [(view.path, view.camera, view.side, view.landmarks) for view in seen]  # not the pictures
@@ -144,7 +144,7 @@ def _work(job: _Job) -> None:
     arrays: dict[str, Any] = {}
     if views:
         landmarks = torch.from_numpy(np.stack([points for _, _, _, points in views]))
-        arrays = label_crops(landmarks, torch.cat(maps), face, n_id, n_exp, config.contour)
+        arrays = label_crops(landmarks, torch.cat(maps), face, config)
         expected = np.array([config.sign * CAMERAS[camera].yaw for _, camera, _, _ in views])
         # only marked: a table of the wrong sign must not pass for wrong detections before the directions are checked
         arrays["wrong"] = np.abs(arrays["yaw"] - expected) > MAX_YAW_ERROR
@@ -174,14 +174,7 @@ def signature_of(root: Path, groups: list[Group], config: MultiPieConfig, *parts
 
 
 def pack(
-    root: str | Path,
-    out: str | Path,
-    config: MultiPieConfig,
-    size: int,
-    face_model: str | Path,
-    n_id: int,
-    n_exp: int,
-    workers: int | None = None,
+    root: str | Path, out: str | Path, config: MultiPieConfig, face_model: str | Path, workers: int | None = None
 ) -> int:
     """Write the pack of the set in folder `root` to file `out`; returns the number of groups (0: it was there already).
 
@@ -192,7 +185,7 @@ def pack(
     data = MultiPie(root, config.cameras, sign=config.sign, detector=config.detector)
     groups = select(data.groups, config)
     labels = sorted(str(path) for path in data.labels.values())
-    signature = signature_of(root, groups, config, size, n_id, n_exp, labels, Path(face_model))
+    signature = signature_of(root, groups, config, labels, Path(face_model))
     try:
         if out.is_file() and str(map_npz(out, ("signature",))["signature"]) == signature:
             return 0
@@ -209,7 +202,7 @@ def pack(
         chosen = set(subjects[start : start + CHUNK])
         part = data.subset([group for group in groups if group.subject in chosen])
         file = folder / f"part_{start // CHUNK:04d}.npz"
-        jobs.append((part, config, str(face_model), n_id, n_exp, size, str(file)))
+        jobs.append((part, config, str(face_model), str(file)))
     run_pool(_work, jobs, f"Multi-PIE crops, {CHUNK} subjects each", workers)
     parts = [map_npz(job[-1], ("subject", "length")) for job in jobs]
     count = _join(root, out, folder, parts, signature, config)
@@ -282,10 +275,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     config = from_dict(MultiPieConfig, section(params, "data.multipie"), "params.yaml: data.multipie")
-    size, n_id, n_exp = (int(section(params, f"mvfnet.{name}")) for name in ("image_size", "n_id", "n_exp"))
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "triplets" / "multipie.npz")
     root = args.root or data_root(params)
-    groups = pack(root, out, config, size, args.face_model, n_id, n_exp, args.workers)
+    groups = pack(root, out, config, args.face_model, args.workers)
     log(f"{groups} groups packed into {out}" if groups else f"{out} is up to date")
 
 

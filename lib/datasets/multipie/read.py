@@ -23,8 +23,9 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.progress import log
-from lib.datasets.threedfaw.read import _numbers, _read_json
-from lib.landmarks.multipie_labels import label_index, read_label
+from lib.core.views import FRONT as FRONT_VIEW
+from lib.core.views import LEFT, RIGHT, VIEWS
+from lib.landmarks.files import multipie_labels, read_json, read_multipie_label, values_of
 
 if TYPE_CHECKING:
     from lib.landmarks.detect import Detector
@@ -161,7 +162,7 @@ class MultiPie:
                 self.root, "no such folder", "python -m lib.datasets.multipie.twin, or point it at the data"
             )
         self.data = _sessions_folder(self.root)
-        self.labels = label_index(self._label_folder(label_folder))
+        self.labels = multipie_labels(self._label_folder(label_folder))
         wanted_lights = None if lights is None else set(lights)
         wanted_sessions = None if sessions is None else set(sessions)
         groups: dict[tuple[str, int, int, int], Group] = {}
@@ -237,15 +238,15 @@ class MultiPie:
         label = self.labels.get((shot.subject, shot.session, shot.recording, shot.camera))
         profile = ""
         if label is not None:
-            points = read_label(label)
+            points = read_multipie_label(label)
             if len(points) == 68:
                 return points
             profile = f" (the {len(points)} profile points of {label.name} are others)"
         for stored in (path.with_name("landmarks.json"), path.parents[2] / "landmarks.json"):
             if stored not in self._json:
-                self._json[stored] = _read_json(stored)
+                self._json[stored] = read_json(stored)
             if path.name in self._json[stored]:
-                found = _numbers(stored, self._json[stored], path.name, path.name, (68, 2))
+                found = values_of(stored, self._json[stored], path.name, path.name, (68, 2))
                 if found is not None:
                     return found
         if self._detector is None:
@@ -263,7 +264,7 @@ class MultiPie:
 
     def _complete(self, group: Group, cameras: Iterable[str]) -> bool:
         there = {self.sides[camera] for camera in cameras}
-        missing = [name for side, name in enumerate(("frontal", "left", "right")) if side not in there]
+        missing = [name for side, name in enumerate(VIEWS) if side not in there]
         if missing:
             usable = ", ".join(sorted(group.views))
             self._leave_out(
@@ -299,8 +300,8 @@ def camera_sides(cameras: Sequence[str], sign: int = 1) -> dict[str, int]:
     unknown = [camera for camera in cameras if camera not in CAMERAS]
     if unknown:
         raise InputError("data.multipie.cameras", f"tokens of {', '.join(CAMERAS)}; unknown: {', '.join(unknown)}")
-    sides = {c: 0 if c == FRONT else 1 if sign * CAMERAS[c].yaw < 0 else 2 for c in cameras}
-    if set(sides.values()) != {0, 1, 2}:
+    sides = {c: FRONT_VIEW if c == FRONT else LEFT if sign * CAMERAS[c].yaw < 0 else RIGHT for c in cameras}
+    if len(set(sides.values())) < len(VIEWS):
         raise InputError("data.multipie.cameras", f"{FRONT} and one camera to either side, found {', '.join(cameras)}")
     return sides
 

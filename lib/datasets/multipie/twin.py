@@ -28,8 +28,9 @@ from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
+from lib.renderers.rasterize import use
 from lib.renderers.shading import ambient_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.light import vertex_colours
 from lib.synthesis.people import People, fingerprint, stream
 from lib.synthesis.scene import Cameras, detector_noise, rotations
@@ -55,7 +56,8 @@ class MultiPieConfig:
     validation: share of the subjects held out. detector: for pictures without stored landmarks, null for none. contour: how
     the 17 jaw points of these landmarks behave (lib.fit.single): "fixed" for the twin, "slide" for hand labels and dlib.
     supersample: samples a pixel in each direction; 1 is enough where crops shrink the pictures by two or more. expressions:
-    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all.
+    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all. image_size: px of the network's
+    input, and n_id, n_exp: components of the label fits; of the pack.
     """
 
     n_subjects: int
@@ -70,12 +72,16 @@ class MultiPieConfig:
     contour: str = "fixed"
     supersample: int = 1
     expressions: tuple[str, ...] = ()
+    image_size: int = 64
+    n_id: int = 80
+    n_exp: int = 29
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("n_subjects", 2, 900),
             ("instants", 1, len(EXPRESSIONS)),
             ("lights", 1, len(LIGHTS)),
+            ("image_size", 16, 1000),
         ):
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"data.multipie.{name}", f"{least} to {most}, found {getattr(self, name)}")
@@ -119,6 +125,9 @@ def draw_recordings(config: MultiPieConfig, rng: np.random.Generator) -> list[tu
     return [(*order[k], np.sort(rng.permutation(len(LIGHTS))[: config.lights])) for k in picks]
 
 
+_OF_THE_PACK = ("validation", "detector", "contour", "image_size", "n_id", "n_exp")
+
+
 class Lab:
     """Photographs heads with the rig.
 
@@ -156,7 +165,7 @@ class Lab:
                 studio.occlusion, np.broadcast_to(studio.gloss, (m, len(studio.gloss)))
             )  # fmt: skip
             local = np.repeat(screen - np.array([*corner, 0], np.float32), m, 0)
-            rgb, mask = render_shaded_numba(
+            rgb, mask = render_shaded(
                 np.ascontiguousarray(local), studio.faces, colours, np.repeat(normals, m, 0),
                 np.repeat(ambient_light(1).numpy(), m, 0), size[1], size[0], supersample=self.supersample, threads=1,
             )  # fmt: skip
@@ -286,9 +295,7 @@ def make_twin(root: str | Path, config: MultiPieConfig, face_model: str | Path, 
     root = Path(root)
     code = code_hash("lib.datasets.multipie.twin")
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    settings = {
-        name: value for name, value in asdict(config).items() if name not in ("validation", "detector", "contour")
-    }
+    settings = {name: value for name, value in asdict(config).items() if name not in _OF_THE_PACK}
     signature = fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, code)
     wanted = set(subject_ids(config.n_subjects))
     for path in (root / "truth").glob("*.npz"):
@@ -306,6 +313,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(MultiPieConfig, section(params, "data.multipie"), "params.yaml: data.multipie")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "multipie")
     if config.root:

@@ -5,7 +5,6 @@ vertex indices (-1 = unknown, index 13 = nose tip, mandatory), and a text file w
 participants' video folders are not public, so everything else is found by the patterns of `Layout`, which can be changed.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,7 @@ from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.core.progress import log
-
-NOSE_TIP = 13
-"""Position of the nose tip among the 51 landmarks (30 among the 68)."""
+from lib.landmarks.files import read_json, read_vertex_landmarks, values_of
 
 
 @dataclass(frozen=True)
@@ -144,56 +141,24 @@ class ThreeDFAW:
         if not folder.is_dir():
             return []
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in self.layout.suffixes)
-        calibration = _read_json(folder / self.layout.calibration)
-        points = _read_json(folder / self.layout.landmarks2d)
+        calibration = read_json(folder / self.layout.calibration)
+        points = read_json(folder / self.layout.landmarks2d)
         frames = []
         for path in paths:
             frame = Frame(path, camera)
-            entry = calibration.get(path.name)
-            if entry is not None:
+            known = calibration.get(path.name)
+            if known is not None:
                 where = folder / self.layout.calibration
-                frame.K = _numbers(where, entry, path.name, "K", (3, 3))
-                frame.R = _numbers(where, entry, path.name, "R", (3, 3))
-                frame.t = _numbers(where, entry, path.name, "t", (3,))
-                yaw = _numbers(where, entry, path.name, "yaw", ())
+                frame.K = values_of(where, known, path.name, "K", (3, 3))
+                frame.R = values_of(where, known, path.name, "R", (3, 3))
+                frame.t = values_of(where, known, path.name, "t", (3,))
+                yaw = values_of(where, known, path.name, "yaw", ())
                 frame.yaw = None if yaw is None else float(yaw)
             if path.name in points:
                 where = folder / self.layout.landmarks2d
-                frame.landmarks2d = _numbers(where, points, path.name, path.name, (68, 2))
+                frame.landmarks2d = values_of(where, points, path.name, path.name, (68, 2))
             frames.append(frame)
         return frames
-
-
-def read_vertex_landmarks(path: Path, n_vertices: int) -> np.ndarray:
-    """51 0-based vertex indices (51,) int64 from a VertexLandmarks file, -1 = unknown.
-
-    Raises:
-        InputError: no file, not whole numbers, not 51 of them, out of range, or the nose tip (index 13) unknown.
-    """
-    if not path.is_file():
-        raise InputError(path, "no such file", "51 vertex indices, 0-based, -1 for unknown")
-    try:
-        values = np.array([float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()])
-        if not np.isfinite(values).all():
-            raise ValueError("not a finite number")
-        indices = values.astype(np.int64)
-    except (ValueError, OverflowError, UnicodeDecodeError) as error:
-        raise InputError(path, f"whole numbers ({error})") from error
-    if not np.array_equal(indices, values):
-        raise InputError(path, "whole numbers, found fractions")
-    if len(indices) != 51:
-        raise InputError(path, f"51 vertex indices, found {len(indices)}")
-    if indices.min() < -1 or indices.max() >= n_vertices:
-        raise InputError(
-            path,
-            f"indices within -1..{n_vertices - 1}, found {indices.min()}..{indices.max()}",
-            "0-based, of this mesh",
-        )
-    if indices[NOSE_TIP] < 0:
-        raise InputError(
-            path, f"a vertex for the nose tip (index {NOSE_TIP}), found -1", "the evaluator crops round it"
-        )
-    return indices
 
 
 def require_triangles(path: Path) -> None:
@@ -202,34 +167,6 @@ def require_triangles(path: Path) -> None:
         for number, line in enumerate(stream, 1):
             if line[:2] == b"f " and len(line.split(b"#")[0].split()) != 4:
                 raise InputError(path, f"triangles only; line {number} has another face", "triangulate the mesh")
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """A JSON mapping, or an empty one when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "a mapping from image name to values")
-    return content
-
-
-def _numbers(path: Path, entry: object, frame: str, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """entry[key] as a float array of `shape`, None when absent."""
-    if not isinstance(entry, dict):
-        raise InputError(path, f"a mapping for {frame}")
-    if entry.get(key) is None:
-        return None
-    try:
-        array = np.array(entry[key], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(path, f"{key} of {frame} holds something that is no number") from error
-    if array.shape != shape or not np.isfinite(array).all():
-        raise InputError(path, f"{key} of {frame} as finite numbers of shape {shape}, found shape {array.shape}")
-    return array
 
 
 def data_root(params: dict[str, Any]) -> Path:

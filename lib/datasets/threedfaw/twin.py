@@ -33,6 +33,7 @@ from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.morphable.detail import refine, subdivision
+from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import Backdrops, sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
 from lib.synthesis.people import People, fingerprint, stream
@@ -274,6 +275,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(TwinConfig, section(params, "data.threedfaw"), "params.yaml: data.threedfaw")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "3dfaw")
     if config.root:

@@ -31,6 +31,7 @@ from lib.core.files import load_npz, save_npz_atomic
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.landmarks.crops import crop_camera, crop_transform
+from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People, fingerprint, stream
@@ -210,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(TrainingSetConfig, section(params, "data.train"), "params.yaml: data.train")
     out = args.out or Path("data") / str(section(params, "profile")) / "train"
     make_training_set(out, config, args.face_model, args.workers)

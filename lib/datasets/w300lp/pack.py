@@ -38,6 +38,7 @@ from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 from lib.synthesis.people import fingerprint
 
 CHUNK = 40  # faces of one job
@@ -190,9 +191,9 @@ def _reader(root: Path, face_model: Path, config: W300LPConfig) -> tuple[W300LP,
     return _READERS[key]
 
 
-def _work(job: tuple[str, str, W300LPConfig, int, int, str]) -> None:
+def _work(job: tuple[str, str, W300LPConfig, int, str]) -> None:
     """Pack one chunk of faces into a part file unless it is there. Runs in a worker process."""
-    root, face_model, config, size, index, folder = job
+    root, face_model, config, index, folder = job
     path = Path(folder) / f"part_{index:04d}.npz"
     if path.is_file():
         return
@@ -205,7 +206,7 @@ def _work(job: tuple[str, str, W300LPConfig, int, int, str]) -> None:
     for name in data.faces[index * CHUNK : (index + 1) * CHUNK]:
         try:
             face = data[name]
-            row = pack_face(face, labeller, size)
+            row = pack_face(face, labeller, config.image_size)
         except InputError as error:
             data.skip(error)
             continue
@@ -221,12 +222,11 @@ def _work(job: tuple[str, str, W300LPConfig, int, int, str]) -> None:
     )
 
 
-def signature_of(root: Path, config: W300LPConfig, size: int, face_model: Path) -> str:
+def signature_of(root: Path, config: W300LPConfig, face_model: Path) -> str:
     """What the pack depends on: the settings, the files' names and sizes, the face model and the code that reads them."""
     files = sorted((str(p.relative_to(root)), p.stat().st_size) for p in root.rglob("*.*") if p.is_file())
     return fingerprint(
         sorted(asdict(config).items(), key=lambda item: item[0]),
-        size,
         files,
         face_model,
         code_hash("lib.datasets.w300lp.pack"),
@@ -234,12 +234,7 @@ def signature_of(root: Path, config: W300LPConfig, size: int, face_model: Path) 
 
 
 def pack(
-    root: str | Path,
-    out: str | Path,
-    config: W300LPConfig,
-    size: int,
-    face_model: str | Path,
-    workers: int | None = None,
+    root: str | Path, out: str | Path, config: W300LPConfig, face_model: str | Path, workers: int | None = None
 ) -> int:
     """Write the pack of the set in folder `root` to file `out`; returns the number of groups (0: it was there already).
 
@@ -249,7 +244,7 @@ def pack(
     root, out, face_model = Path(root), Path(out), Path(face_model)
     _READERS.clear()  # files may have changed since
     data, _ = _reader(root, face_model, config)
-    signature = signature_of(root, config, size, face_model)
+    signature = signature_of(root, config, face_model)
     try:
         if out.is_file() and str(map_npz(out, ("signature",))["signature"]) == signature:
             return 0
@@ -261,7 +256,7 @@ def pack(
             shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-len(data) // CHUNK)
-    jobs = [(str(root), str(face_model), config, size, i, str(folder)) for i in range(count)]
+    jobs = [(str(root), str(face_model), config, i, str(folder)) for i in range(count)]
     run_pool(_work, jobs, f"300W-LP crops, {CHUNK} faces each", workers)
     groups = _join(root, out, folder, count, signature, len(data), config.seed)
     shutil.rmtree(folder)
@@ -335,10 +330,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
-    size = int(section(params, "mvfnet.image_size"))
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "triplets" / "300wlp.npz")
-    groups = pack(args.root or data_root(params), out, config, size, args.face_model, args.workers)
+    groups = pack(args.root or data_root(params), out, config, args.face_model, args.workers)
     log(f"{groups} groups packed into {out}" if groups else f"{out} is up to date")
 
 

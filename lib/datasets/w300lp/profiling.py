@@ -13,7 +13,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lib.renderers.cameras import WeakPerspectiveCamera
-from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.rasterize import rasterize
 
 Array = NDArray[np.float32]
@@ -90,10 +89,8 @@ class Profiler:
             moved = sheet @ affine.astype(np.float32)
             place = np.concatenate([self.sheet + moved[:, :2], moved[:, 2:] + back], 1)
             both = torch.from_numpy(np.concatenate([screen, place]).astype(np.float32))[None]
-            face_id, bary, _ = rasterize_numba(
-                both, torch.from_numpy(mesh), (self.size, self.size), False, 1.0, threads=1
-            )
-            out.append(_paste(face_id[0].numpy(), bary[0].numpy(), mesh, texture, pixels))
+            seen = rasterize(both, torch.from_numpy(mesh), (self.size, self.size), perspective=False)
+            out.append(_paste(seen.face_id[0].numpy(), seen.bary[0].numpy(), mesh, texture, pixels))
         return out
 
     def _facing(self, screen: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
 from lib.core.progress import log
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
@@ -128,11 +129,8 @@ def read_label(path: str | Path, reference: np.ndarray, height: int = SIZE) -> L
             landmarks (AFLW2000-3D's pt2d has 21; its pt3d_68 is taken), or landmarks that are not where the pose says.
     """
     path = Path(path)
-    content = _load(path)
-    missing = [key for key in _NEEDED if key not in content]
-    if missing:
-        raise InputError(path, f"lacks {', '.join(missing)}", "300W-LP's and AFLW2000-3D's .mat hold all of them")
-    values = {key: _array(path, content, key, shape) for key, shape in _SHAPES.items() if key in content}
+    content = load_mat(path, _NEEDED, "every image has a .mat of the same name beside it, with all of the set's keys")
+    values = {key: numbers(path, content[key], key, shape) for key, shape in _SHAPES.items() if key in content}
     points = _points(path, content)
     pose = values["Pose_Para"]
     if not pose[0, 6] > 0:
@@ -158,37 +156,12 @@ def read_label(path: str | Path, reference: np.ndarray, height: int = SIZE) -> L
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise InputError(path, "no such file", "every image has a .mat of the same name beside it")
-    try:
-        return dict(loadmat(str(path)))
-    except Exception as error:  # scipy raises half a dozen unrelated types on damaged files
-        raise InputError(path, f"not a readable .mat file ({error})") from error
-
-
-def _array(path: Path, content: dict[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """content[key] as finite float64 of `shape` (None: any length above 0)."""
-    value = np.asarray(content[key])
-    fits = value.ndim == len(shape) and all(
-        (n is None and m > 0) or n == m for n, m in zip(shape, value.shape, strict=False)
-    )
-    if not fits or value.dtype.kind not in "fiu":
-        wanted = "x".join("n" if n is None else str(n) for n in shape)
-        raise InputError(path, f"{key} as {wanted} numbers, found shape {value.shape} of {value.dtype}")
-    if not np.isfinite(value).all():
-        raise InputError(path, f"{key} has values that are not finite")
-    return value.astype(np.float64)
-
-
 def _points(path: Path, content: dict[str, Any]) -> np.ndarray:
     """The 68 landmarks (68, 2) in the file's own pixels."""
     if np.shape(content["pt2d"]) == (2, 68):
-        return _array(path, content, "pt2d", (2, 68)).T
+        return numbers(path, content["pt2d"], "pt2d", (2, 68)).T
     if "pt3d_68" in content:
-        return _array(path, content, "pt3d_68", (3, 68))[:2].T
+        return numbers(path, content["pt3d_68"], "pt3d_68", (3, 68))[:2].T
     found = np.shape(content["pt2d"])
     raise InputError(path, f"68 landmarks: pt2d of shape (2, 68), found {found}, and there is no pt3d_68")
 
@@ -373,10 +346,7 @@ class W300LP:
         path = self.root / SHAPE_MODEL
         if not path.is_file():
             return None
-        content = _load(path)
-        if "sigma" not in content:
-            raise InputError(path, "lacks sigma")
-        return _array(path, content, "sigma", (None, 1))[:, 0]
+        return numbers(path, load_mat(path, ("sigma",))["sigma"], "sigma", (None, 1))[:, 0]
 
 
 def data_root(params: dict[str, Any]) -> Path:

@@ -32,8 +32,10 @@ from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
-from lib.fit.single import contour_on_outline, fit_labels
+from lib.fit.single import fit_labels
+from lib.landmarks.contour import contour_on_outline
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People, fingerprint, stream
@@ -66,11 +68,12 @@ class W300LPConfig:
         root: the real set; then nothing is synthesised. labels: "file": Shape_Para and Exp_Para of the .mat (their
             model must be ours: the twin), "refit": our model fitted to pt2d (the real set without its licensed model).
         n_faces, n_views: of the twin; views a face, the photograph included.
-        n_id, n_exp: components of the label fits.
+        image_size: px of the network's input, of the pack. n_id, n_exp: components of the label fits.
     """
 
     n_faces: int
     n_views: int = 5
+    image_size: int = 64
     root: str | None = None
     labels: Literal["file", "refit"] = "file"
     n_id: int = 80
@@ -78,7 +81,7 @@ class W300LPConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_faces", 1), ("n_views", 3), ("n_id", 1), ("n_exp", 1)):
+        for name, least in (("n_faces", 1), ("n_views", 3), ("image_size", 16), ("n_id", 1), ("n_exp", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"data.w300lp.{name}", f"at least {least}, found {getattr(self, name)}")
 
@@ -263,8 +266,9 @@ def make_twin(root: str | Path, config: W300LPConfig, face_model: str | Path, wo
             "data.w300lp", f"at most {face.n_id} n_id and {face.n_exp} n_exp, which is what {face_model} has"
         )
     files = (Path(face_model), Path(face_model).with_name("population.npz"))
+    settings = {name: value for name, value in asdict(config).items() if name not in ("image_size", "labels")}
     signature = fingerprint(
-        sorted(asdict(config).items(), key=lambda item: item[0]), *files, code_hash("lib.datasets.w300lp.twin")
+        sorted(settings.items(), key=lambda item: item[0]), *files, code_hash("lib.datasets.w300lp.twin")
     )
     if (root / "signature.txt").is_file() and (root / "signature.txt").read_text(encoding="utf-8").strip() != signature:
         _clear(root)
@@ -291,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=None)
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
     out = Path(args.out or Path("data") / str(section(params, "profile")) / "300W_LP")
     if config.root:

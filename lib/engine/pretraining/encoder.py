@@ -12,19 +12,16 @@ from pathlib import Path
 import torch
 
 from lib.core.checkpoint import file_fingerprint, load_weights, save_weights
-from lib.core.errors import InputError
 from lib.core.files import atomic_write_json
 from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
-from lib.engine.runs import checkpoint_file
+from lib.engine.runs import checkpoint_file, encoder_path
 from lib.models.parts.encoders import Encoder, build_encoder
+from lib.models.pretrained import fill, read_state_dict
 from lib.morphable.model import FaceModel
-
-
-def encoder_path(profile: str, backbone: str) -> Path:
-    return Path("data") / profile / "pretrained" / f"{backbone}.safetensors"
+from lib.renderers.rasterize import use
 
 
 def load_public(path: Path, encoder: Encoder) -> None:
@@ -32,15 +29,9 @@ def load_public(path: Path, encoder: Encoder) -> None:
 
     Raises InputError when the file cannot be read without unpickling code or does not fit.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means "not a plain state dict"
-        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
+    state = read_state_dict(path, "pretrain.public in params.yaml: the public weights, or null to train here")
     trunk = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    try:
-        encoder.trunk.load_state_dict(trunk)
-    except RuntimeError as error:
-        raise InputError(path, "weights named features.N.* of a VGG-16", str(error).splitlines()[0]) from error
+    fill(encoder.trunk, trunk, path, "weights named features.N.* of a VGG-16")
 
 
 def main() -> None:
@@ -49,6 +40,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     profile, cfg = params["profile"], params["pretrain"]
     out = encoder_path(profile, args.backbone)
     encoder = build_encoder(args.backbone)

@@ -33,6 +33,7 @@ from lib.engine.pretraining.flow_task import FlowTask, end_point_error
 from lib.engine.runs import checkpoint_file
 from lib.models.flow.load import build_flow, load_flow
 from lib.models.flow.pwcnet import PWCNet
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People, fingerprint
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -56,11 +57,12 @@ LABELS = {
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """Section flow of params.yaml. kind, path: see lib.models.flow.load; n_people: photographed for training; n_test: pairs
-    that the table is measured on; loop: of the training."""
+    """Section flow of params.yaml. kind, path: see lib.models.flow.load; image_size: px, that of the pictures it is used on;
+    n_people: photographed for training; n_test: pairs that the table is measured on; loop: of the training."""
 
     kind: str
     path: str | None
+    image_size: int
     n_people: int
     n_test: int
     loop: dict[str, Any] = field(default_factory=dict)
@@ -187,9 +189,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--face-model", default="data/face_model.npz")
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    use(params)
     profile = str(section(params, "profile"))
     config = from_dict(FlowConfig, section(params, "flow"), "params.yaml: flow")
-    size = int(section(params, "mvfnet.image_size"))
+    size = config.image_size
     face = Path(args.face_model)
     people = People.load(face)
     out = flow_folder(profile) / f"{config.kind}.safetensors"

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.landmarks.crops import crop_camera, crop_transform
-from lib.losses.alignment import fill_texture
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
+from lib.renderers.fragments import Fragments
 from lib.renderers.interpolate import interpolate, interpolate_pixels, scatter_pixels
 from lib.renderers.masks import covisible_side
-from lib.renderers.raster_numba import vertex_normals_numba
-from lib.renderers.rasterize import Fragments, rasterize
-from lib.renderers.texture import sample_image
+from lib.renderers.rasterize import rasterize
+from lib.renderers.synthesis import vertex_normals_numba
+from lib.renderers.texture import fill_texture, sample_image
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People

@@ -32,6 +32,7 @@ from lib.engine.runs import checkpoint_file
 from lib.models.identity_net import IdentityNet, identity_config, identity_path, load_recogniser
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
+from lib.renderers.rasterize import use
 
 FACE_MODEL = Path("data/face_model.npz")
 
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--params", default="params.yaml")
     args = parser.parse_args()
     params = load_params(args.params)
+    use(params)
     if identity_config(params).path is None:
         print(train_identity(params))
     rows = measure(params)

@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib.core.checkpoint import load_weights
-from lib.core.errors import InputError
 from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
+from lib.models.pretrained import fill, read_state_dict
 
 __all__ = ["KINDS", "build_flow", "load_flow", "pwcnet_names", "raft_names"]
 
@@ -52,25 +51,9 @@ def load_flow(kind: str, path: str | Path | None) -> nn.Module:
 
 
 def _load_public(path: Path, network: nn.Module, rename: Callable[[str], str | None], kind: str) -> None:
-    if not path.is_file():
-        raise InputError(path, "no such file", "flow.path in params.yaml: the public weights, or null to train here")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means "not plain weights"
-        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(path, f"a state dict of {kind}", "found something else than named tensors")
-    renamed = {new: v for k, v in state.items() if (new := rename(k.removeprefix("module."))) is not None}
-    try:
-        network.load_state_dict(renamed)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        first = ", ".join(list(state)[:3])
-        detail = "; ".join(line if len(line) < 160 else line[:157] + "..." for line in lines)
-        raise InputError(path, f"weights of {kind}; this file begins with {first}", detail) from error
+    state = read_state_dict(path, "flow.path in params.yaml: the public weights, or null to train here")
+    renamed = {new: value for name, value in state.items() if (new := rename(name)) is not None}
+    fill(network, renamed, path, f"weights of {kind}; this file begins with {', '.join(list(state)[:3])}")
 
 
 def pwcnet_names(key: str) -> str | None:

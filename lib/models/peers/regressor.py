@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.models.base import Reconstruction, Views
-from lib.models.mvfnet import FEATURES, MVFNet, face_vertices, pose_camera
+from lib.models.mvfnet import FEATURES, MVFNet, pose_camera
 from lib.models.parts.encoders import mlp
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
@@ -86,7 +86,7 @@ class SingleRegressor(MVFNet):
             raise ValueError(f"a single-view method takes one view, got {views.n_views}")
         p = self(views.images[:, 0])
         parameters = {"alpha": p.alpha, "beta": p.beta, "gamma": p.gamma, "light": p.light}
-        return Reconstruction(face_vertices(self.face, p.alpha, p.beta), self.face.faces, p.camera, parameters)
+        return Reconstruction(self.face.vertices(p.alpha, p.beta), self.face.faces, p.camera, parameters)
 
 
 def load_method(run_dir: str | Path, face: FaceModel | None = None) -> SingleRegressor:

@@ -34,6 +34,7 @@ from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
@@ -260,6 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     params = load_params(parser.parse_args().params)
+    use(params)
     torch.set_num_threads(1)
     config = from_dict(LandscapeConfig, section(params, "mvfnet.landscape"), "params.yaml: mvfnet.landscape")
     size = section(params, "mvfnet.image_size")

@@ -34,11 +34,12 @@ from lib.losses.alignment import Flow
 from lib.losses.coefficients import regularisation
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models.flow.load import load_flow
-from lib.models.mvfnet import MVFNet, face_vertices, load_method, pose_camera
+from lib.models.mvfnet import MVFNet, load_method, pose_camera
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
 from lib.papers.mvfnet.landscape import FACE_MODEL, flow_path, take
 from lib.papers.mvfnet.tasks import Weights, identity_error
+from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
@@ -103,7 +104,7 @@ def refine(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + np.cos(np.pi * k / steps)))
     size = images.shape[-1]
     for _ in range(steps):
-        vertices = face_vertices(face, alpha, beta, criterion.index)
+        vertices = face.vertices(alpha, beta, criterion.index)
         terms = criterion(vertices, pose_camera(pose, size), images, landmarks)
         loss = criterion.total(terms) + config.prior * regularisation(alpha, beta) / (alpha.shape[1] + beta.shape[1])
         optimizer.zero_grad()
@@ -179,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     params = load_params(parser.parse_args().params)
+    use(params)
     torch.set_num_threads(1)
     cfg = params["mvfnet"]
     config = from_dict(LightingConfig, section(params, "mvfnet.lighting"), "params.yaml: mvfnet.lighting")

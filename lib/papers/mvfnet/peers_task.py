@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lib.datasets.triplets import TripletSet
+from lib.engine.sampling import TripletSampler
 from lib.losses.coefficients import coefficient_loss, regularisation
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.losses.pose import pose_loss
-from lib.models.mvfnet import face_vertices
 from lib.models.peers.genova import N_DRAWS
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.morphable.model import FaceModel
-from lib.papers.mvfnet.tasks import TripletSampler, Validation, Weights, identity_error
+from lib.papers.mvfnet.tasks import Validation, Weights, identity_error
 from lib.renderers.cameras import WeakPerspectiveCamera
 
 Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
@@ -32,7 +32,7 @@ class Supervised:
         """L_sup term by term, weighted by lambda_1..4; batch as of `PeersTask.batch`."""
         w, size = self.weights, batch["images"].shape[-1]
         p: SinglePrediction = model(batch["images"])
-        marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
+        marks = p.camera.project(self.face.vertices(p.alpha, p.beta, self.face.landmarks))[..., :2]
         labels = WeakPerspectiveCamera(batch["scale"], batch["R"], batch["t2d"])
         alpha, beta = batch["alpha"][:, : p.alpha.shape[1]], batch["beta"][:, : p.beta.shape[1]]
         return {

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from lib.datasets.triplets import TripletBatch, TripletSet
+from lib.engine.sampling import TripletSampler
 from lib.losses.coefficients import coefficient_loss, regularisation
 from lib.losses.crossview import SelfSupervision
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.losses.pose import pose_loss
 from lib.metrics.similarity import procrustes
-from lib.models.mvfnet import MVFNet, MVFPrediction, face_vertices
+from lib.models.mvfnet import MVFNet, MVFPrediction
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 
@@ -36,20 +37,6 @@ class Weights:
     prior: float = 0.0
 
 
-class TripletSampler:
-    """Batches of triplets as a function of (seed, step, rank): no state to save, none to lose."""
-
-    def __init__(self, data: TripletSet, batch_size: int, seed: int, mirror: bool = True):
-        self.data, self.batch_size, self.seed, self.mirror = data, batch_size, seed, mirror
-
-    def __call__(self, step: int, rank: int = 0, world_size: int = 1) -> TripletBatch:
-        """Every rank draws the whole batch's groups and takes its share, so that the global batch is the same."""
-        rng = np.random.default_rng([self.seed, step])
-        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
-        return self.data.batch(index[rank::world_size], generator, mirror=self.mirror)
-
-
 def label_camera(batch: dict[str, Tensor]) -> WeakPerspectiveCamera:
     """The labelled cameras of a batch's B * V crops, the view running fastest."""
     return WeakPerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("scale", "R", "t2d")))
@@ -61,7 +48,7 @@ def identity_error(face: FaceModel, alpha: Tensor, truth: Tensor) -> np.ndarray:
     Over the cropped face, vertex by vertex, after similarity alignment to the truth: identity alone, no expression.
     """
     index = face.face_index
-    shapes = face_vertices(face, alpha.float(), index=index).detach().cpu().numpy()
+    shapes = face.vertices(alpha.float(), index=index).detach().cpu().numpy()
     target = truth[:, index.to(truth.device)].cpu().numpy()
     return np.array(
         [np.linalg.norm(procrustes(s, t)(s) - t, axis=-1).mean() for s, t in zip(shapes, target, strict=True)]
@@ -120,7 +107,7 @@ class SupervisedTask:
     def terms(self, prediction: MVFPrediction, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The four terms of equation 6, unweighted."""
         face, size = self.net.face, batch["images"].shape[-1]
-        points = face_vertices(face, prediction.alpha, prediction.beta, face.landmarks)
+        points = face.vertices(prediction.alpha, prediction.beta, face.landmarks)
         b, v = batch["images"].shape[:2]
         projected = prediction.camera.project(points.repeat_interleave(v, 0))[..., :2].view(b, v, 68, 2)
         alpha, beta = batch["alpha"][:, : self.net.n_id], batch["beta"][:, : self.net.n_exp]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.landmarks import crops
+from lib.landmarks.ibug68 import SWAP68
 
 FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 
@@ -32,7 +33,7 @@ def face68() -> torch.Tensor:
     """A rough symmetric 68-point face in mm: contour on an ellipse, features on a shallow bowl."""
     g = torch.Generator().manual_seed(0)
     half = torch.randn(68, 3, generator=g, dtype=torch.float64) * torch.tensor([30.0, 35.0, 12.0])
-    mirrored = half[list(crops.SWAP68)] * torch.tensor([-1.0, 1.0, 1.0])
+    mirrored = half[list(SWAP68)] * torch.tensor([-1.0, 1.0, 1.0])
     pts = (half + mirrored) / 2
     angle = torch.linspace(math.pi, 2 * math.pi, 17, dtype=torch.float64)
     pts[:17] = torch.stack([70 * angle.cos(), 80 * angle.sin() + 10, -40 + 20 * angle.sin()], -1)
@@ -129,7 +130,7 @@ def test_contour_points_do_not_move_the_crop(face68):
 def test_mirrored_camera_sees_mirrored_head_in_mirrored_image(face68, c):
     K, R, t = make_camera(c)
     full = project(K, R, t, face68[None])
-    mirrored_points = face68[list(crops.SWAP68)] * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
+    mirrored_points = face68[list(SWAP68)] * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
     k, r, s = crops.mirror_camera(K, R, t, 640)
     seen = project(k, r, s, mirrored_points[None])
     assert torch.allclose(seen, crops.mirror_landmarks(full, 640), atol=1e-8)
@@ -144,7 +145,7 @@ def test_mirroring_turns_the_yaw_round():
 
 
 def test_swap_table_is_an_involution_with_the_eight_midline_points_fixed():
-    swap = torch.tensor(crops.SWAP68)
+    swap = torch.tensor(SWAP68)
     assert torch.equal(swap[swap], torch.arange(68))
     fixed = (swap == torch.arange(68)).nonzero()[:, 0].tolist()
     assert fixed == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
