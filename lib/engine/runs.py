@@ -12,8 +12,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from lib.core.checkpoint import file_fingerprint, load_weights, read_meta
+from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
+from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
 from lib.engine.loop import LoopConfig, Task
 
@@ -118,7 +119,7 @@ def begin(
         parent = run_folder(profile, paper, start, seed) / "model.safetensors"
         go_on(model, parent.parent)
     meta = {"paper": paper, "run": run, "seed": seed, "backbone": backbone, **header}
-    files = {"parent": file_fingerprint(parent), "face": file_fingerprint(face_file)}
+    files = {"parent": fingerprint(parent), "face": fingerprint(face_file)}
     return Begun(model, loop, {"run": run, "start": start, **files, "network": meta}, meta)
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
-from lib.core.provenance import commit, footer, hardware, packages
-from lib.metrics.icp import icp_backend
+from lib.core.provenance import footer, origin
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
 from lib.report.claims import UNJUDGED, judge
@@ -85,10 +84,8 @@ def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocol
         "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
         "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
         "protocols": protocols,
-        "icp": icp_backend(),
-        "hardware": hardware(),
-        **commit(),
-        "packages": packages(),
+        "icp": "small_gicp",
+        **origin(),
     }
 
 
