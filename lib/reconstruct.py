@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from lib.core import provenance
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_bytes, atomic_write_json
+from lib.core.files import atomic_write_bytes, atomic_write_json, fingerprint
 from lib.fit import FitOptions, FitResult, LandmarkModel, View, fit_views
 from lib.fit.dense import DenseOptions, refine
 from lib.fit.joint import model_vertices, near_side
@@ -268,8 +269,8 @@ def view_names(photos: list[Photo]) -> list[str]:
 
 def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any]:
     """Everything needed to repeat, reproject or animate the result, as plain JSON values."""
-    from lib.photos.provenance import versions
-
+    packages = provenance.packages("dlib-bin", "face-alignment", "trimesh", "pillow")
+    mean = model.mean.detach().cpu().numpy().round(2) + 0.0
     views: list[dict[str, Any]] = []
     for name, photo, face, camera, error in zip(
         view_names(head.photos), head.photos, head.detections, head.fit.cameras, head.fit.reprojection, strict=True
@@ -321,7 +322,7 @@ def parameters(head: Head, model: Any, settings: PhotoSettings) -> dict[str, Any
         "settings": asdict(settings),
         "warnings": head.warnings,
         "seconds": head.seconds,
-        "versions": versions(model),
+        "versions": {**packages, "face_model": fingerprint(mean, model.landmarks.cpu().numpy())},
     }
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lib import papers
-from lib.core.checkpoint import fingerprint, save_weights
+from lib.core.checkpoint import save_weights
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, write_csv
+from lib.core.files import atomic_write_json, fingerprint, write_csv
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lib import papers
-from lib.core import provenance
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, write_csv
 from lib.core.params import load_params
+from lib.core.provenance import origin
 from lib.engine.loop import DivergenceError, Interrupted
 from lib.renderers.rasterize import use
 from lib.train import train_run
@@ -54,8 +54,7 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
                 row |= {"steps": "", "val_mm": "diverged", "train_loss": ""}
             rows = sorted([*rows, row], key=lambda r: (known.index(r["run"]), float(r["lr"])))
             write_csv(table, rows, _COLUMNS)
-    facts = {"profile": profile, "data": "validation split of the training data", "hardware": provenance.hardware()}
-    facts |= {**provenance.commit(), "packages": provenance.packages()}
+    facts = {"profile": profile, "data": "validation split of the training data", **origin()}
     atomic_write_json(table.with_suffix(".json"), facts)
     return table
 

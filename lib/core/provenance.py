@@ -1,4 +1,4 @@
-"""What made a table: hardware, commit, package versions, and all of it as a line. No dates, so that tables repeat exactly."""
+"""What made a result: hardware, commit, package versions, and all of it as a line. No dates: results repeat exactly."""
 
 import os
 import platform
@@ -52,10 +52,10 @@ def hardware() -> dict[str, Any]:
     return facts
 
 
-def packages() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+def packages(*further: str) -> dict[str, str]:
+    """Versions of Python, of what the numbers depend on, and of `further` packages; "absent" for what is not installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *further):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -63,7 +63,12 @@ def packages() -> dict[str, str]:
     return found
 
 
-def left_out(facts: dict[str, Any]) -> str:
+def origin() -> dict[str, Any]:
+    """What every result says of its making: `hardware`, `commit`, `dirty` and `packages`."""
+    return {"hardware": hardware(), **commit(), "packages": packages()}
+
+
+def _left_out(facts: dict[str, Any]) -> str:
     """Subjects that are not in the table, and why; nothing when all are."""
     reasons: dict[str, list[str]] = {}
     for subject, reason in (facts.get("left_out") or {}).items():
@@ -79,6 +84,6 @@ def footer(facts: dict[str, Any]) -> str:
     state = {True: " with uncommitted changes", False: "", None: ""}[facts["dirty"]]
     versions = ", ".join(f"{name} {facts['packages'][name]}" for name in ("python", "torch", "numpy", "scipy"))
     return (
-        f"*Profile `{facts['profile']}`; data: {facts['data']}; {facts['subjects']} subjects{left_out(facts)}; "
+        f"*Profile `{facts['profile']}`; data: {facts['data']}; {facts['subjects']} subjects{_left_out(facts)}; "
         f"seeds {', '.join(map(str, facts['seeds']))}; {device}; commit `{facts['commit'][:12]}`{state}; {versions}.*"
     )

@@ -15,7 +15,7 @@ import pandas as pd
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
-from lib.core.provenance import commit, footer, hardware, packages
+from lib.core.provenance import footer, origin
 from lib.metrics.icp import icp_backend
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
@@ -88,9 +88,7 @@ def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocol
         "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
         "protocols": protocols,
         "icp": icp_backend(),
-        "hardware": hardware(),
-        **commit(),
-        "packages": packages(),
+        **origin(),
     }
 
 

@@ -1,6 +1,5 @@
 """Random people for the twins: shape from the full generator, skin, and a studio to photograph them in."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +68,3 @@ class People:
         """`count` people: identities, neutral vertices (count, N, 3) mm at mean size, albedo (count, N, 3)."""
         identities = self.population.sample(count, rng)
         return identities, self.population.vertices(identities.weights), self.skin.sample(count, rng, identities.traits)
-
-
-def fingerprint(*parts: object) -> str:
-    """Short hash of settings and files: what a cached result depended on. Paths are read, everything else is printed."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]

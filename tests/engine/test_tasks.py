@@ -12,9 +12,10 @@ from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
 from lib.engine.sampling import nearest_views
 from lib.models import siamese
 from lib.models.parts.encoders import build_encoder
-from lib.models.siamese_3dmm import Siamese3DMM, build
+from lib.models.siamese import Siamese3DMM
 from lib.morphable.model import FaceModel
-from lib.papers.siamese.tasks import SiameseTask
+from lib.papers.siamese.face import build
+from lib.papers.siamese.training import SiameseTask
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
 
 SIZE, S, V = 32, 24, 3

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.evaluation import (
     SubjectViews,
     default_calibration,
@@ -12,6 +12,7 @@ from lib.papers.siamese.evaluation import (
     oracle,
     predict_subject,
 )
+from lib.papers.siamese.face import procrustes
 
 
 def test_frames_are_those_nearest_to_front_left_and_right() -> None:

@@ -197,7 +197,7 @@ def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks
     from lib.core.checkpoint import save_weights
     from lib.core.files import save_npz_atomic
     from lib.models import siamese
-    from lib.models.siamese_3dmm import Siamese3DMM
+    from lib.models.siamese import Siamese3DMM
 
     modes = 8
     arrays = {

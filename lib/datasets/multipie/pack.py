@@ -23,7 +23,7 @@ import torch
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import load_npz, save_npz_atomic
+from lib.core.files import fingerprint, load_npz, save_npz_atomic
 from lib.core.mapped import map_npz
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
@@ -35,7 +35,6 @@ from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera, invert_transform
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import matrix_to_euler
-from lib.synthesis.people import fingerprint
 
 CHUNK = 12  # subjects of one job
 MAX_YAW_ERROR = 35.0

@@ -22,7 +22,7 @@ import numpy as np
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
+from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, fingerprint, load_npz, save_npz_atomic
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
@@ -32,7 +32,7 @@ from lib.renderers.rasterize import use
 from lib.renderers.shading import ambient_light
 from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.light import vertex_colours
-from lib.synthesis.people import People, fingerprint, stream
+from lib.synthesis.people import People, stream
 from lib.synthesis.scene import Cameras, detector_noise, rotations
 from lib.synthesis.sensor import expose
 

@@ -26,7 +26,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
+from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, fingerprint, load_npz, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
@@ -36,7 +36,7 @@ from lib.morphable.detail import refine, subdivision
 from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import Backdrops, sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
-from lib.synthesis.people import People, fingerprint, stream
+from lib.synthesis.people import People, stream
 from lib.synthesis.scan import Scan, ScannerConfig, simulate_scan
 from lib.synthesis.scene import Cameras, Studio, detector_noise, sample_cameras
 from lib.synthesis.sensor import Sensors, sample_casts, sample_sensors

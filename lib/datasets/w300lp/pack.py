@@ -27,7 +27,7 @@ import torch
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import load_npz, save_npz_atomic
+from lib.core.files import fingerprint, load_npz, save_npz_atomic
 from lib.core.mapped import map_npz
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
@@ -39,7 +39,6 @@ from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.rasterize import use
-from lib.synthesis.people import fingerprint
 
 CHUNK = 40  # faces of one job
 MOST = (2, 4, 4)

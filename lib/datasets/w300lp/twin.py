@@ -26,7 +26,7 @@ import torch
 
 from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_text, load_npz, save_npz_atomic
+from lib.core.files import atomic_path, atomic_write_text, fingerprint, load_npz, save_npz_atomic
 from lib.core.params import from_dict, load_params, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
@@ -38,7 +38,7 @@ from lib.morphable.model import FaceModel
 from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
-from lib.synthesis.people import People, fingerprint, stream
+from lib.synthesis.people import People, stream
 from lib.synthesis.scene import detector_noise, sample_cameras
 from lib.synthesis.sensor import sample_sensors
 

@@ -11,21 +11,17 @@ from pathlib import Path
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint, load_weights, save_weights
-from lib.core.files import atomic_write_json
+from lib.core.checkpoint import load_weights, save_weights
+from lib.core.files import atomic_write_json, fingerprint
 from lib.core.params import from_dict, load_params
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
-from lib.engine.runs import checkpoint_file
+from lib.engine.runs import checkpoint_file, encoder_path
 from lib.models.parts.encoders import Encoder, build_encoder
 from lib.models.pretrained import fill, read_state_dict
 from lib.morphable.model import FaceModel
 from lib.renderers.rasterize import use
-
-
-def encoder_path(profile: str, backbone: str) -> Path:
-    return Path("data") / profile / "pretrained" / f"{backbone}.safetensors"
 
 
 def load_public(path: Path, encoder: Encoder) -> None:
@@ -65,7 +61,7 @@ def main() -> None:
     checkpoint = checkpoint_file(profile, "pretraining", f"encoder-{args.backbone}")
     identity = {
         "backbone": args.backbone,
-        "face": file_fingerprint(Path("data/face_model.npz")),
+        "face": fingerprint(Path("data/face_model.npz")),
         "data": params["data"],
     }
     result = train(task, loop, checkpoint, identity, name=f"pretrain {args.backbone}")

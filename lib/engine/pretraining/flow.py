@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import file_fingerprint, save_weights
+from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
 from lib.core.params import from_dict, load_params, section
 from lib.core.progress import progress
-from lib.core.provenance import commit, footer, hardware, packages
+from lib.core.provenance import footer, origin
 from lib.engine.loop import LoopConfig, train
 from lib.engine.pretraining.flow_baselines import BASELINES
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people
@@ -34,7 +34,7 @@ from lib.engine.runs import checkpoint_file
 from lib.models.flow.load import build_flow, load_flow
 from lib.models.flow.pwcnet import PWCNet
 from lib.renderers.rasterize import use
-from lib.synthesis.people import People, fingerprint
+from lib.synthesis.people import People
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Parts of the generator's people; no part shares a person with another."""
@@ -88,7 +88,7 @@ def train_network(
     seen = FlowPairs(photograph_people(people, config.n_people, size, loop.seed, TRAIN), people)
     unseen = FlowPairs(photograph_people(people, min(48, config.n_people), size, loop.seed, VALIDATION), people)
     task = FlowTask(net, seen, unseen, loop.batch_size, loop.seed)
-    identity = {"net": asdict(net.config), "people": config.n_people, "size": size, "face": file_fingerprint(face)}
+    identity = {"net": asdict(net.config), "people": config.n_people, "size": size, "face": fingerprint(face)}
     result = train(task, loop, checkpoint, identity, name=f"flow {config.kind}")
     return net.eval(), result
 
@@ -225,9 +225,7 @@ def main(argv: list[str] | None = None) -> None:
         "data": f"{len(pairs.flow)} pairs rendered from the face model (signature {fingerprint(face)})",
         "subjects": max(8, config.n_test // 4),
         "seeds": [seed],
-        "hardware": hardware(),
-        **commit(),
-        "packages": packages(),
+        **origin(),
     }
     write_results(Path("results") / "mvfnet" / profile, rows, size, facts)
     print(f"{out}: end-point error {first['epe_px']:.3f} px where the mean motion is {first['motion_px']:.3f} px")

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lib.core.checkpoint import file_fingerprint, save_weights
+from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_text
+from lib.core.files import atomic_write_text, fingerprint
 from lib.core.params import from_dict, load_params
-from lib.core.provenance import commit, footer, hardware, packages
+from lib.core.provenance import footer, origin
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import Interrupted, LoopConfig, train
 from lib.engine.pretraining.encoder import encoder_path, load_pretrained
@@ -60,8 +60,8 @@ def train_identity(params: dict[str, Any]) -> dict[str, float]:
         "backbone": backbone,
         "dim": config.dim,
         "temperature": config.temperature,
-        "start": file_fingerprint(start),
-        "face": file_fingerprint(FACE_MODEL),
+        "start": fingerprint(start),
+        "face": fingerprint(FACE_MODEL),
         "data": params["data"]["train"],
     }
     checkpoint = checkpoint_file(profile, "pretraining", f"identity-{backbone}")
@@ -134,9 +134,9 @@ def main() -> None:
     if identity_config(params).path is None:
         print(train_identity(params))
     rows = measure(params)
-    facts: dict[str, Any] = {"profile": params["profile"], "data": "training twin, test split", "hardware": hardware()}
+    facts: dict[str, Any] = {"profile": params["profile"], "data": "training twin, test split", **origin()}
     facts |= {"subjects": rows[0]["people"], "seeds": [identity_config(params).loop.get("seed", 0)]}
-    write_results(Path("results/mvfnet") / params["profile"], rows, {**facts, **commit(), "packages": packages()})
+    write_results(Path("results/mvfnet") / params["profile"], rows, facts)
     for row in rows:
         print(row)
 

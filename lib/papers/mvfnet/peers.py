@@ -6,11 +6,12 @@ trained by `lib.engine.pretraining.identity`.
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint
+from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.engine.device import MixedPrecision
 from lib.engine.loop import LoopConfig
@@ -59,8 +60,8 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     identity: dict[str, Any] = {
         "run": run,
         "start": start,
-        "parent": file_fingerprint(parent),
-        "face": file_fingerprint(FACE_MODEL),
+        "parent": fingerprint(parent),
+        "face": fingerprint(FACE_MODEL),
         "data": [train.signature, val.signature],
         "settings": {k: cfg[k] for k in ("image_size", "n_id", "n_exp", "weights", "frozen_norm")} | asdict(peers),
     }
@@ -94,5 +95,5 @@ def _objective(
         return MoFA(model, peers.mofa, weights.lambda_5, weights.contour)
     recogniser = MixedPrecision(load_recogniser(params), loop.precision)
     source = identity_config(params).path or identity_path(params["profile"], params["mvfnet"]["backbone"])
-    identity["recogniser"] = file_fingerprint(source)
+    identity["recogniser"] = fingerprint(Path(source))
     return Genova(model, recogniser, peers.genova, weights.lambda_5, weights.contour)

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from lib.core.checkpoint import file_fingerprint, read_meta
+from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
+from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
@@ -106,8 +107,8 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     identity: dict[str, Any] = {
         "run": run,
         "start": start,
-        "parent": file_fingerprint(parent),
-        "face": file_fingerprint(FACE_MODEL),
+        "parent": fingerprint(parent),
+        "face": fingerprint(FACE_MODEL),
         "data": [train.signature, val.signature],
         "settings": {k: cfg[k] for k in ("image_size", "n_id", "n_exp", "mirror_view", "weights", "frozen_norm")},
     }
@@ -155,7 +156,7 @@ def _self_supervised(
     flow = None
     if align:
         flow = load_flow(params["flow"]["kind"], flow_path(params))
-        identity["flow"] = file_fingerprint(flow_path(params))
+        identity["flow"] = fingerprint(flow_path(params))
     terms = SelfSupervisionWeights(weights.lambda_5, weights.lambda_6 * photo, weights.lambda_7 * align)
     mixed = resolve_precision(loop.precision) == "bf16-mixed"
     size = params["mvfnet"]["image_size"]

@@ -18,7 +18,9 @@ from lib.landmarks.crops import crop_camera, crop_image, crop_transform
 from lib.metrics.evaluation import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+from lib.models.siamese import Siamese3DMM
+from lib.papers.siamese.face import face_file, procrustes
+from lib.papers.siamese.training import load_method
 from lib.renderers.cameras import matrix_to_euler
 
 N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
@@ -77,7 +79,7 @@ def default_calibration(width: int, height: int) -> Tensor:
 
 def bench(params: dict[str, Any]) -> Bench:
     """The 3DFAW-Video subjects and the 3DMM's mesh."""
-    model = load_npz(_model_path(params), ("mean", "faces", "landmarks", "face_index"))
+    model = load_npz(face_file(params["profile"]), ("mean", "faces", "landmarks", "face_index"))
     data = ThreeDFAW(data_root(params))
 
     def case(name: str) -> Case:
@@ -86,10 +88,6 @@ def bench(params: dict[str, Any]) -> Bench:
         return Case(SubjectScan.from_mesh(subject.scan, subject.landmarks51, name), truth)
 
     return Bench.of_model(*(model[k] for k in ("mean", "faces", "landmarks", "face_index")), case=case)
-
-
-def _model_path(params: dict[str, Any]) -> Path:
-    return Path("data") / params["profile"] / "siamese_3dmm.npz"
 
 
 def predicted_yaw(single: siamese.SingleView, views: SubjectViews) -> tuple[Tensor, Tensor]:
@@ -134,8 +132,8 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
     profile = params["profile"]
-    face = Siamese3DMM.load(_model_path(params))
-    nets = {run: siamese.load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
+    face = Siamese3DMM.load(face_file(params["profile"]))
+    nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]
     ids: list[str] = []
@@ -151,7 +149,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
 
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
-    face = Siamese3DMM.load(_model_path(params))
+    face = Siamese3DMM.load(face_file(params["profile"]))
     truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params))]
     ids = np.array([i for i, _ in truths])
     result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
