@@ -18,6 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from lib.core.errors import InputError
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.joint import (
@@ -32,7 +33,7 @@ from lib.fit.joint import (
     prepare,
     resume,
 )
-from lib.fit.model import LandmarkModel, vertex_normals
+from lib.fit.model import LandmarkModel
 
 RHO = (0.05, 0.9)  # limits of the correlation between two pictures: one never counts for nothing, none for all
 

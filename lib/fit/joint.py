@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera, camera_from_points
 from lib.fit.descent import levenberg_marquardt
-from lib.fit.model import CONTOUR, INNER, LandmarkModel, vertex_normals
+from lib.fit.model import CONTOUR, INNER, LandmarkModel
 
 NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
 

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import torch
 
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera
-from lib.fit.model import vertex_normals
 from lib.photos.texture import sample, screen_of
 from lib.photos.unwrap import Unwrap
 from lib.renderers.rasterize import rasterize

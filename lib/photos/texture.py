@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera
-from lib.fit.model import vertex_normals
 from lib.photos.unwrap import Unwrap
 from lib.renderers.fragments import Fragments
 from lib.renderers.rasterize import rasterize

@@ -16,7 +16,6 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.params import load_params
 from lib.core.provenance import footer, origin
-from lib.metrics.icp import icp_backend
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
 from lib.report.claims import judge
@@ -87,7 +86,7 @@ def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocol
         "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
         "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
         "protocols": protocols,
-        "icp": icp_backend(),
+        "icp": "small_gicp",
         **origin(),
     }
 

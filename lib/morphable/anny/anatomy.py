@@ -20,16 +20,6 @@ N_CANDIDATES = 20
 CONTOUR_HEIGHT = 15.0  # mm: the ends of the jaw line are about at eye level
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (N, 3) of one mesh."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
-
-
 def support(head: AnnyHead, *labels: str) -> np.ndarray:
     """(N,) how strongly named local changes move each vertex, as a fraction of the most moved one."""
     strength = np.zeros(len(head.template))

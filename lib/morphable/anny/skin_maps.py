@@ -5,6 +5,7 @@ Coordinates are those of ``anatomy``: mm on the mean face, x folded to one side,
 
 import numpy as np
 
+from lib.core.mesh import vertex_normals
 from lib.morphable.anny.anatomy import (
     brow_distance,
     ear_mask,
@@ -12,7 +13,6 @@ from lib.morphable.anny.anatomy import (
     hairline,
     only_in,
     support,
-    vertex_normals,
 )  # fmt: skip
 from lib.morphable.anny.source import AnnyHead
 

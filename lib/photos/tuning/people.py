@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera, rotation_from_vector
 from lib.fit.joint import View, outline_normals
-from lib.fit.model import CONTOUR, INNER, LandmarkModel, vertex_normals
+from lib.fit.model import CONTOUR, INNER, LandmarkModel
 
 PX_PER_MM = 2.0
 

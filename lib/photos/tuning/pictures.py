@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera
-from lib.fit.model import LandmarkModel, vertex_normals
+from lib.fit.model import LandmarkModel
 from lib.photos.tuning.people import TwinSubject
 
 GRID = 96  # cells of the solid texture along each side

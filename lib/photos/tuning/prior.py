@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.core.files import atomic_path, atomic_write_text
+from lib.core.mesh import vertex_normals
 from lib.fit.joint import FitOptions, FitResult, fit_views
-from lib.fit.model import LandmarkModel, vertex_normals
+from lib.fit.model import LandmarkModel
 from lib.photos.tuning.people import TwinSubject, make_twins
 
 VIEW_SETS: dict[str, tuple[float, ...]] = {"1 view": (5.0,), "2 views": (-35.0, 35.0), "3 views": (-45.0, 0.0, 45.0)}
