@@ -1,12 +1,14 @@
 """Numbers from files of others: MATLAB files without surprises, and arrays whose shape and values are checked."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.core.files import atomic_write_bytes
 
 
 def load_mat(path: str | Path, required: Sequence[str] = (), advice: str = "") -> dict[str, Any]:
@@ -28,6 +30,15 @@ def load_mat(path: str | Path, required: Sequence[str] = (), advice: str = "") -
     if missing:
         raise InputError(path, f"lacks {', '.join(missing)} (has {', '.join(found) or 'nothing'})", advice)
     return found
+
+
+def save_mat(path: str | Path, content: dict[str, np.ndarray]) -> None:
+    """Write named arrays to one .mat in one step; the same arrays give the same bytes (scipy's header holds the time)."""
+    from scipy.io import savemat
+
+    stream = BytesIO()
+    savemat(stream, content)
+    atomic_write_bytes(path, b"MATLAB 5.0 MAT-file".ljust(116) + stream.getvalue()[116:])
 
 
 def numbers(path: str | Path, value: Any, name: str, *shapes: tuple[int | None, ...]) -> np.ndarray:

@@ -6,9 +6,7 @@ a user has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `c
 read, for 224-pixel images normalised as torchvision does.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
@@ -16,36 +14,8 @@ from torch.nn.utils import skip_init
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
-from lib.core.params import from_dict, section
 from lib.models.parts.encoders import build_encoder, vgg16
 from lib.models.pretrained import fill, read_state_dict
-
-
-@dataclass
-class IdentityConfig:
-    """mvfnet.identity of params.yaml. path: public weights, or null to train; dim: length of the feature vector;
-    temperature: of the softmax; loop: the training loop's settings, its batch size in people."""
-
-    path: Path | None = None
-    dim: int = 128
-    temperature: float = 0.1
-    loop: dict[str, Any] = field(default_factory=dict)
-
-
-def identity_config(params: dict[str, Any]) -> IdentityConfig:
-    """The section mvfnet.identity. Raises InputError when it is absent or malformed."""
-    return from_dict(IdentityConfig, section(params, "mvfnet.identity"), "params.yaml: mvfnet.identity")
-
-
-def identity_path(profile: str, backbone: str) -> Path:
-    """Where the network trained here is."""
-    return Path("data") / profile / "identity" / f"{backbone}.safetensors"
-
-
-def load_recogniser(params: dict[str, Any]) -> nn.Module:
-    """The frozen identity network of the active parameters: public weights when named, else the one trained here."""
-    config = identity_config(params)
-    return load_identity_net(identity_path(params["profile"], params["mvfnet"]["backbone"]), config.path)
 
 
 class IdentityNet(nn.Module):

@@ -1,4 +1,4 @@
-"""The 3DFAW twin: the adapter reads it, scan, truth, cameras and pixels agree, people differ from the training twin's."""
+"""The 3DFAW twin: the adapter reads it, scan, truth, cameras and pixels agree."""
 
 import numpy as np
 import pytest
@@ -8,21 +8,16 @@ from scipy.spatial import cKDTree
 from lib.core.errors import InputError
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.datasets.threedfaw.twin import TwinConfig, make_twin
-from lib.datasets.training.twin import TrainingSetConfig, make_shard
 from lib.renderers.cameras import PerspectiveCamera
-from lib.synthesis.people import stream
-from lib.synthesis.scan import ScannerConfig, simulate_scan
 
 CONFIG = TwinConfig(n_subjects=2, frames=5, frame_size=128, seed=1)
 
 
 @pytest.fixture(scope="module")
-def twin(known_to):
-    from lib.datasets.threedfaw import twin as make_3dfaw_twin
-
-    root, path = known_to(make_3dfaw_twin)
-    assert make_twin(root / "3dfaw", CONFIG, path, workers=0) == 2
-    return root / "3dfaw", path
+def twin(model_path, tmp_path_factory):
+    root = tmp_path_factory.mktemp("twin") / "3dfaw"
+    assert make_twin(root, CONFIG, model_path, workers=0) == 2
+    return root
 
 
 def project(frame, points):
@@ -33,7 +28,7 @@ def project(frame, points):
 
 
 def test_the_adapter_reads_it(twin):
-    data = ThreeDFAW(twin[0])
+    data = ThreeDFAW(twin)
     subjects = list(data)
     assert [s.id for s in subjects] == ["001", "002"] and not data.skipped
     for subject in subjects:
@@ -46,7 +41,7 @@ def test_the_adapter_reads_it(twin):
 
 
 def test_scan_is_metric_cropped_and_without_correspondence(twin, people):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         scan = subject.scan
         assert 4000 < len(scan.vertices) < 15000 and len(np.unique(scan.faces)) == len(scan.vertices)
         nose = scan.vertices[subject.landmarks51[13]]
@@ -56,7 +51,7 @@ def test_scan_is_metric_cropped_and_without_correspondence(twin, people):
 
 
 def test_truth_lies_on_the_scan_and_is_the_head_moved(twin, people):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         truth = subject.truth
         inner = truth["vertices"][people.landmarks[27:36]]  # the nose is never in a hole
         gap, _ = cKDTree(subject.scan.vertices).query(inner)
@@ -67,7 +62,7 @@ def test_truth_lies_on_the_scan_and_is_the_head_moved(twin, people):
 
 
 def test_cameras_map_the_scan_onto_the_detected_landmarks(twin):
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         known = np.flatnonzero(subject.landmarks51 >= 0)
         marks = subject.scan.vertices[subject.landmarks51[known]]
         for frame in subject.frames:
@@ -79,7 +74,7 @@ def test_cameras_map_the_scan_onto_the_detected_landmarks(twin):
 
 def test_pixels_follow_the_camera(twin, people):
     """Rendered truth covers the part of the picture that differs from the static camera's fixed background."""
-    subject = ThreeDFAW(twin[0])["001"]
+    subject = ThreeDFAW(twin)["001"]
     static = [f for f in subject.frames if f.camera == "static"]
     stack = np.stack([np.asarray(Image.open(f.path), float) for f in static])
     moving = stack.std(0).mean(-1)
@@ -92,51 +87,11 @@ def test_pixels_follow_the_camera(twin, people):
 
 def test_yaw_sign(twin):
     """Positive yaw: nose tip right of the middle of the outer eye corners."""
-    for subject in ThreeDFAW(twin[0]):
+    for subject in ThreeDFAW(twin):
         for frame in subject.frames:
             marks = frame.landmarks2d
             if abs(frame.yaw) > 20:
                 assert np.sign(marks[30, 0] - (marks[36, 0] + marks[45, 0]) / 2) == np.sign(frame.yaw)
-
-
-def test_resume_gives_the_same_bytes(twin):
-    root, model = twin
-    before = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    (root / "frames" / "001" / "phone" / "frame_0002.jpg").unlink()
-    (root / "truth" / "002.npz").write_bytes(b"half")
-    assert make_twin(root, CONFIG, model, workers=0) == 2
-    assert {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
-    assert make_twin(root, CONFIG, model, workers=0) == 0
-
-
-def test_people_are_not_those_of_the_training_set(people):
-    """Same seed number, different streams: no two faces are alike, even up to a mirror image."""
-    train = make_shard(people, TrainingSetConfig(40, 1, 16, shard_size=40, seed=1), 0)["vertices"].astype(np.float32)
-    twins = np.stack([people.draw(1, stream("3dfaw", 1, i))[1][0] for i in range(10)]) - people.mean
-    mirrored = twins[:, people.model.symmetry.numpy()] * np.array([-1, 1, 1], np.float32)
-    for other in (twins, mirrored):
-        distance = np.sqrt(((train[:, None] - other[None]) ** 2).sum(-1)).mean(-1)
-        assert distance.min() > 1.0  # mm; registration noise alone is 0.16
-
-
-def test_scanner_keeps_the_nose_and_what_it_can_see(people):
-    mean, marks = people.mean, people.mean_landmarks
-    quiet = ScannerConfig(noise=0, ripple=0, holes=(0, 0), annotation=0, ragged=0, turn=0, shift=0)
-    scan = simulate_scan(mean, people.faces, marks, 1.0, np.random.default_rng(0), quiet)
-    gap, nearest = cKDTree(mean).query(scan.mesh.vertices)
-    assert gap.max() < 1e-3  # without noise and pose every scan point is a point of the head
-    assert scan.landmarks51[13] >= 0 and np.allclose(scan.mesh.vertices[scan.landmarks51[13]], marks[30], atol=1e-4)
-    hidden = people.model.region("inner_mouth").numpy()
-    assert np.isin(nearest, np.flatnonzero(hidden)).mean() < 0.02
-    assert (mean[nearest, 2] > -110).all()  # nothing of the back of the head
-
-
-def test_scan_pose_and_size_are_what_it_says(people):
-    rng = np.random.default_rng(3)
-    quiet = ScannerConfig(noise=0, ripple=0, holes=(0, 0))
-    scan = simulate_scan(people.mean, people.faces, people.mean_landmarks, 1.08, rng, quiet)
-    gap, _ = cKDTree(scan.from_head(people.mean)).query(scan.mesh.vertices)
-    assert gap.max() < 1e-2 and scan.size == 1.08
 
 
 @pytest.mark.parametrize("bad", [{"n_subjects": 0}, {"frames": 0}, {"frame_size": 8}])

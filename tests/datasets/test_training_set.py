@@ -11,7 +11,7 @@ from lib.datasets.training.twin import (
     YAW_BANDS,
     TrainingSetConfig,
     make_shard,
-    make_training_set,
+    make_twin,
     shard_path,
     split_of,
 )
@@ -28,8 +28,8 @@ def shard(people):
 
 
 @pytest.fixture
-def root(people, face_model_path, tmp_path):
-    make_training_set(tmp_path / "train", CONFIG, face_model_path, workers=0)
+def root(model_path, tmp_path):
+    make_twin(tmp_path / "train", CONFIG, model_path, workers=0)
     return tmp_path / "train"
 
 
@@ -126,25 +126,6 @@ def test_splits_are_disjoint_and_cover_all(root, people):
     assert sorted(names) == [f"t{i:06d}" for i in range(10)]
     assert [len(sets[s]) for s in ("train", "val", "test")] == [7, 1, 2]
     assert len(TrainingSet(root, "all", people.model)) == 10
-
-
-def test_interrupted_run_resumes_with_the_same_bytes(root, face_model_path):
-    before = {path.name: path.read_bytes() for path in root.iterdir()}
-    kept = shard_path(root, 0).stat().st_mtime_ns
-    shard_path(root, 1).unlink()
-    damaged = shard_path(root, 2)
-    damaged.write_bytes(damaged.read_bytes()[:-2000])
-    (root / "shard_009.npz").write_bytes(b"left over from a larger set")
-    assert make_training_set(root, CONFIG, face_model_path, workers=0) == (4 + 2) * 3
-    assert {path.name: path.read_bytes() for path in root.iterdir()} == before
-    assert shard_path(root, 0).stat().st_mtime_ns == kept
-    assert make_training_set(root, CONFIG, face_model_path, workers=0) == 0
-
-
-def test_other_settings_replace_the_shards(root, face_model_path):
-    other = TrainingSetConfig(n_subjects=4, n_views=3, image_size=48, shard_size=4, seed=9)
-    assert make_training_set(root, other, face_model_path, workers=0) == 12
-    assert [path.name for path in root.iterdir()] == ["shard_000.npz"]
 
 
 def test_batch_without_symmetrisation(root, people):

@@ -8,7 +8,7 @@ import torch
 
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
-from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
+from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.sampling import nearest_views
 from lib.models import siamese
 from lib.models.parts.encoders import build_encoder

@@ -15,38 +15,27 @@ As in the real data the scans of subjects 2 and 27 are flawed: one is torn and b
 from random streams that no other twin uses. An interrupted run resumes.
 """
 
-import argparse
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import (
-    atomic_write_bytes,
-    atomic_write_json,
-    atomic_write_text,
-    fingerprint,
-    load_npz,
-    save_npz_atomic,
-)
+from lib.core.files import atomic_write_bytes, atomic_write_json, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
-from lib.core.progress import log
 from lib.datasets.micc.read import FLAWED, Micc
 from lib.landmarks.files import write_ljson
-from lib.morphable.detail import refine, subdivision
-from lib.renderers.rasterize import use
+from lib.morphable.detail import subdivision
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
 from lib.synthesis.people import People, stream
 from lib.synthesis.scan import Scan, ScannerConfig, simulate_scan
-from lib.synthesis.scene import Cameras, Studio, detector_noise, rotations, sample_cameras
+from lib.synthesis.scene import Cameras, detector_noise, rotations, sample_cameras
 from lib.synthesis.sensor import Sensors, sample_casts, sample_sensors
+from lib.synthesis.subject import Person, draw_person
+from lib.synthesis.twin import Part, Twin
 
 
 @dataclass(frozen=True)
@@ -135,30 +124,6 @@ def motion_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
     return np.clip(total / (steps + 1) + 0.5, 0, 255).astype(np.uint8)
 
 
-@dataclass
-class _Person:
-    """Neutral head: fine for pixels and scan, coarse for the truth (mm, head frame, mean size)."""
-
-    fine: np.ndarray
-    faces: np.ndarray
-    albedo: np.ndarray
-    occlusion: np.ndarray
-    gloss: np.ndarray
-    coarse: np.ndarray
-    size: float
-
-
-def draw_person(people: People, rng: np.random.Generator) -> _Person:
-    """A person from the full generator, with surface detail at a finer resolution."""
-    identities, neutral, albedo = people.draw(1, rng)
-    step = subdivision(people.model)
-    fine, faces, fine_albedo = refine(people.model, neutral[0], albedo[0], rng)
-    around = step(np.stack([people.occlusion, people.gloss], 1))
-    return _Person(
-        fine, faces, fine_albedo, np.clip(around[:, 0], 0, 1), around[:, 1], neutral[0], float(identities.size[0])
-    )
-
-
 def expressions(people: People, style: VideoStyle, count: int, rng: np.random.Generator) -> np.ndarray:
     """Displacements (count, N, 3) mm: one expression held, others passing over it."""
     held, _ = people.population.expressions(1, rng, strength=style.expression)
@@ -198,7 +163,7 @@ def video_light(
 
 
 def make_video(
-    folder: Path, style: VideoStyle, people: People, person: _Person, config: MiccTwinConfig, rng: np.random.Generator
+    folder: Path, style: VideoStyle, people: People, person: Person, config: MiccTwinConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Render one video as a stream of JPEG pictures with its landmarks beside it; returns the yaw (F,)."""
     import io
@@ -209,7 +174,7 @@ def make_video(
     cameras, yaw = video_cameras(style, config, rng)
     lights, sensors = video_light(style, cameras, n, config.frame_size, rng)
     moved = expressions(people, style, n, rng)
-    images, _ = Studio(person.faces, person.occlusion, person.gloss).shoot(
+    images, _ = person.studio().shoot(
         person.fine + subdivision(people.model)(moved, smooth=True),
         np.repeat(person.albedo[None], n, 0),
         cameras,
@@ -251,13 +216,14 @@ def flawed(mesh: Mesh, number: int) -> Mesh:
     return Mesh(vertices, mesh.faces)
 
 
-def make_subject(root: Path, people: People, config: MiccTwinConfig, number: int, signature: str) -> None:
-    """Write everything of one subject; the truth file comes last and marks it complete."""
+def _write(part: Part) -> None:
+    """Everything of one subject."""
+    config, people, root, number = part.config, part.people, part.folder, int(part.name)
     rng = stream("micc", config.seed, number)
     person = draw_person(people, rng)
-    marks = person.coarse[people.landmarks]
+    marks = person.landmarks
     scan = posed(simulate_scan(person.fine, person.faces, marks, person.size, rng, config.scanner), config, rng)
-    folder = root / f"subject_{number:02d}"
+    folder = root / f"subject_{part.name}"
     mesh = flawed(scan.mesh, number) if number in FLAWED else scan.mesh
     write_obj(folder / "Model" / "frontal1" / "obj" / f"{stamp(number)}.obj", mesh)
     points = scan.from_head(marks) + rng.normal(0, config.scanner.annotation, marks.shape)
@@ -269,91 +235,29 @@ def make_subject(root: Path, people: People, config: MiccTwinConfig, number: int
         for k, (condition, style) in enumerate(STYLES.items())
     }
     save_npz_atomic(
-        root / "truth" / f"{number:02d}.npz",
+        root / "truth" / f"{part.name}.npz",
         vertices=scan.from_head(person.coarse).astype(np.float32),
         size=np.float64(scan.size),
         rotation=scan.rotation,
         translation=scan.translation,
-        signature=signature,
         **yaw,
     )
 
 
-def subject_files(root: Path, number: int) -> list[Path]:
-    """All files of a subject but the truth."""
-    folder = root / f"subject_{number:02d}"
-    files = [folder / "Video" / f"{s.name}{end}" for s in STYLES.values() for end in (s.suffix, ".landmarks.json")]
-    files.append(folder / "Model" / "frontal1" / "obj" / f"{stamp(number)}.obj")
-    return [*files, root / "MICC_landmarks" / "frontal1" / f"{stamp(number)}.ljson"]
-
-
-def subject_is_done(root: Path, number: int, signature: str) -> bool:
-    """Whether all files of a subject are there and come from the same settings."""
-    try:
-        truth = load_npz(root / "truth" / f"{number:02d}.npz", required=("signature", "vertices"))
-    except InputError:
-        return False
-    return str(truth["signature"]) == signature and all(path.is_file() for path in subject_files(root, number))
-
-
-_PEOPLE: dict[str, People] = {}
-
-
-def _work(job: tuple[str, MiccTwinConfig, str, int, str]) -> int:
-    """Make one subject unless it is there; returns 1 when it was made. Runs in a worker process."""
-    root, config, face_model, number, signature = job
-    if subject_is_done(Path(root), number, signature):
-        return 0
-    if face_model not in _PEOPLE:
-        _PEOPLE[face_model] = People.load(face_model)
-    make_subject(Path(root), _PEOPLE[face_model], config, number, signature)
-    return 1
-
-
-def make_twin(root: str | Path, config: MiccTwinConfig, face_model: str | Path, workers: int | None = None) -> int:
-    """Write all missing subjects below `root`; returns how many were made. `workers`: default all cores, 0 = here."""
-    root = Path(root)
-    code = code_hash("lib.datasets.micc.twin")
-    files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    settings = {name: value for name, value in asdict(config).items() if name not in ("skip", "frame_pattern")}
-    signature = fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, code)
-    _remove_others(root, config.n_subjects)
-    jobs = [(str(root), config, str(face_model), number, signature) for number in range(1, config.n_subjects + 1)]
-    return sum(run_pool(_work, jobs, "MICC twin, subjects", workers))
-
-
-def _remove_others(root: Path, n_subjects: int) -> None:
-    """Remove subjects that an earlier, larger run left behind."""
-    import shutil
-
-    for path in (root / "truth").glob("*.npz"):
-        number = int(path.stem)
-        if number > n_subjects:
-            path.unlink()
-            (root / "MICC_landmarks" / "frontal1" / f"{stamp(number)}.ljson").unlink(missing_ok=True)
-            shutil.rmtree(root / f"subject_{number:02d}", ignore_errors=True)
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="folder; default data/<profile>/micc")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(MiccTwinConfig, section(params, "data.micc"), "params.yaml: data.micc")
-    out = Path(args.out or Path("data") / str(section(params, "profile")) / "micc")
-    if config.root:
-        log(f"data.micc.root is {config.root}: reading real data, no twin is made")
-        data = Micc(config.root)
-        out.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(out / "root.txt", f"{Path(config.root).resolve()}\n{len(data)} subjects\n")
-        return
-    made = make_twin(out, config, args.face_model, args.workers)
-    log(f"{made} of {config.n_subjects} subjects made in {out}")
+TWIN = Twin(
+    module="lib.datasets.micc.twin",
+    section="data.micc",
+    folder="micc",
+    config=MiccTwinConfig,
+    unit="subjects",
+    parts=lambda config: [f"{number:02d}" for number in range(1, config.n_subjects + 1)],
+    write=_write,
+    count=lambda config, face_model: f"{len(Micc(config.root))} subjects",
+    of_readers=("skip", "frame_pattern"),
+)
+make_twin = TWIN.make
+main = TWIN.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -14,27 +14,23 @@ cameras and flashes of a recording: they fire within a second. Subjects come fro
 An interrupted run resumes.
 """
 
-import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, fingerprint, load_npz, save_npz_atomic
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
-from lib.core.progress import log
-from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
+from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
+from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
-from lib.renderers.rasterize import use
 from lib.renderers.shading import ambient_light
 from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 from lib.synthesis.light import vertex_colours
 from lib.synthesis.people import People, stream
 from lib.synthesis.scene import Cameras, detector_noise, rotations
 from lib.synthesis.sensor import expose
+from lib.synthesis.twin import Part, Twin
 
 PERFORMED: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -125,9 +121,6 @@ def draw_recordings(config: MultiPieConfig, rng: np.random.Generator) -> list[tu
     return [(*order[k], np.sort(rng.permutation(len(LIGHTS))[: config.lights])) for k in picks]
 
 
-_OF_THE_PACK = ("validation", "detector", "contour", "image_size", "n_id", "n_exp")
-
-
 class Lab:
     """Photographs heads with the rig.
 
@@ -212,10 +205,17 @@ def write_png(path: Path, image: np.ndarray) -> None:
         cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3])
 
 
-def make_subject(root: Path, lab: Lab, config: MultiPieConfig, index: int, signature: str) -> None:
-    """Write everything of one subject; the truth file comes last and marks it complete."""
-    rng = stream("multipie", config.seed, index)
-    people, subject = lab.people, subject_ids(index + 1)[-1]
+@lru_cache(maxsize=1)
+def _lab(people: People, config: MultiPieConfig) -> Lab:
+    rig = make_rig(config.cameras, stream("multipie", config.seed, 10**6))
+    return Lab(people, rig, config.supersample)
+
+
+def _write(part: Part) -> None:
+    """Everything of one subject."""
+    config, people, subject, root = part.config, part.people, part.name, part.folder
+    lab = _lab(people, config)
+    rng = stream("multipie", config.seed, part.index)
     identities, neutral, albedo = people.draw(1, rng)
     size, marks = float(identities.size[0]), people.landmarks
     points: dict[int, dict[str, list]] = {}
@@ -242,89 +242,23 @@ def make_subject(root: Path, lab: Lab, config: MultiPieConfig, index: int, signa
         neutral=(neutral[0] - people.mean).astype(np.float16),
         size=np.float64(size),
         files=np.array(files),
-        signature=signature,
     )
 
 
-def subject_is_done(root: Path, subject: str, signature: str) -> bool:
-    """Whether all files of a subject are there and come from the same settings."""
-    from lib.datasets.multipie.read import parse_name
-
-    try:
-        truth = load_npz(root / "truth" / f"{subject}.npz", required=("signature", "neutral", "files"))
-    except InputError:
-        return False
-    shots = [parse_name(str(name)) for name in truth["files"]]
-    folders = {f"session{shot.session:02d}" for shot in shots}
-    return (
-        str(truth["signature"]) == signature
-        and all((root / "data" / shot.folder / shot.file_name).is_file() for shot in shots)
-        and all((root / "data" / folder / "multiview" / subject / "landmarks.json").is_file() for folder in folders)
-    )
-
-
-_PEOPLE: dict[str, People] = {}
-_LABS: dict[tuple[str, tuple[str, ...], int, int], Lab] = {}
-
-
-def _work(job: tuple[str, MultiPieConfig, str, int, str]) -> int:
-    """Make one subject unless it is there; returns 1 when it was made. Runs in a worker process."""
-    root, config, face_model, index, signature = job
-    if subject_is_done(Path(root), subject_ids(index + 1)[-1], signature):
-        return 0
-    key = (face_model, config.cameras, config.seed, config.supersample)
-    if key not in _LABS:
-        people = _PEOPLE.get(face_model) or People.load(face_model)
-        _LABS[key] = Lab(people, make_rig(config.cameras, stream("multipie", config.seed, 10**6)), config.supersample)
-    _remove_subject(Path(root), subject_ids(index + 1)[-1])
-    make_subject(Path(root), _LABS[key], config, index, signature)
-    return 1
-
-
-def _remove_subject(root: Path, subject: str) -> None:
-    """Remove what an earlier run with other settings, or half of a run, left of a subject."""
-    import shutil
-
-    (root / "truth" / f"{subject}.npz").unlink(missing_ok=True)
-    for folder in (root / "data").glob(f"session*/multiview/{subject}"):
-        shutil.rmtree(folder)
-
-
-def make_twin(root: str | Path, config: MultiPieConfig, face_model: str | Path, workers: int | None = None) -> int:
-    """Write all missing subjects below `root`; returns how many were made. `workers`: default all cores, 0 = here."""
-    root = Path(root)
-    code = code_hash("lib.datasets.multipie.twin")
-    files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    settings = {name: value for name, value in asdict(config).items() if name not in _OF_THE_PACK}
-    signature = fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, code)
-    wanted = set(subject_ids(config.n_subjects))
-    for path in (root / "truth").glob("*.npz"):
-        if path.stem not in wanted:
-            _remove_subject(root, path.stem)
-    jobs = [(str(root), config, str(face_model), index, signature) for index in range(config.n_subjects)]
-    return sum(run_pool(_work, jobs, "Multi-PIE twin, subjects", workers))
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="folder; default data/<profile>/multipie")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(MultiPieConfig, section(params, "data.multipie"), "params.yaml: data.multipie")
-    out = Path(args.out or Path("data") / str(section(params, "profile")) / "multipie")
-    if config.root:
-        log(f"data.multipie.root is {config.root}: reading real data, no twin is made")
-        data = MultiPie(config.root, config.cameras, sign=config.sign)
-        out.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(out / "root.txt", f"{Path(config.root).resolve()}\n{len(data)} groups\n")
-        return
-    made = make_twin(out, config, args.face_model, args.workers)
-    log(f"{made} of {config.n_subjects} subjects made in {out} ({len(CAMERAS)} cameras in the rig)")
+TWIN = Twin(
+    module="lib.datasets.multipie.twin",
+    section="data.multipie",
+    folder="multipie",
+    config=MultiPieConfig,
+    unit="subjects",
+    parts=lambda config: subject_ids(config.n_subjects),
+    write=_write,
+    count=lambda config, face_model: f"{len(MultiPie(config.root, config.cameras, sign=config.sign))} groups",
+    of_readers=("validation", "detector", "contour", "image_size", "n_id", "n_exp"),
+)
+make_twin = TWIN.make
+main = TWIN.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

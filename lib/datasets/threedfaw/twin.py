@@ -17,29 +17,24 @@ The first three lines are the challenge's own layout. Its participants' folder n
 Subjects come from random streams that the training twin never uses. An interrupted run resumes.
 """
 
-import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, fingerprint, load_npz, save_npz_atomic
+from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
-from lib.core.progress import log
 from lib.datasets.threedfaw.read import ThreeDFAW
-from lib.morphable.detail import refine, subdivision
-from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import Backdrops, sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
-from lib.synthesis.people import People, stream
+from lib.synthesis.people import stream
 from lib.synthesis.scan import Scan, ScannerConfig, simulate_scan
 from lib.synthesis.scene import Cameras, Studio, detector_noise, sample_cameras
 from lib.synthesis.sensor import Sensors, sample_casts, sample_sensors
+from lib.synthesis.subject import Person, draw_person
+from lib.synthesis.twin import Part, Twin
 
 CAMERAS = ("phone", "static")
 
@@ -60,48 +55,6 @@ class TwinConfig:
         for name, least in (("n_subjects", 1), ("frames", 1), ("frame_size", 32)):
             if getattr(self, name) < least:
                 raise InputError(f"data.threedfaw.{name}", f"at least {least}, found {getattr(self, name)}")
-
-
-@dataclass
-class Person:
-    """One subject of the twin: fine head for pixels and scan, coarse head for the truth (mm, head frame, mean size)."""
-
-    fine: np.ndarray
-    faces: np.ndarray
-    albedo: np.ndarray
-    occlusion: np.ndarray
-    gloss: np.ndarray
-    coarse: np.ndarray
-    landmarks: np.ndarray
-    size: float
-
-
-def subject_id(index: int) -> str:
-    """ID of subject `index`, as the evaluator's file names carry it."""
-    return f"{index + 1:03d}"
-
-
-def draw_person(people: People, config: TwinConfig, index: int, rng: np.random.Generator) -> Person:
-    """Subject `index`: shape from the full generator, near-neutral expression, surface detail at a finer resolution."""
-    identities, neutral, albedo = people.draw(1, rng)
-    expression, _ = people.population.expressions(1, rng, strength=0.08)
-    coarse = neutral[0] + expression[0]
-    step = subdivision(people.model)
-    control = coarse.copy()
-    for _ in range(4):  # Loop surfaces shrink: move the control mesh until the surface passes through the true vertices
-        control += coarse - step(control)[: len(coarse)]
-    fine, faces, fine_albedo = refine(people.model, control, albedo[0], rng)
-    per_vertex = step(np.stack([people.occlusion, people.gloss], 1))
-    return Person(
-        fine=fine,
-        faces=faces,
-        albedo=fine_albedo,
-        occlusion=np.clip(per_vertex[:, 0], 0, 1),
-        gloss=per_vertex[:, 1],
-        coarse=coarse,
-        landmarks=coarse[people.landmarks],
-        size=float(identities.size[0]),
-    )
 
 
 def video_cameras(kind: str, config: TwinConfig, rng: np.random.Generator) -> tuple[Cameras, np.ndarray]:
@@ -188,105 +141,50 @@ def make_video(
     atomic_write_json(folder / "landmarks.json", points)
 
 
-def make_subject(root: Path, people: People, config: TwinConfig, index: int, signature: str) -> None:
-    """Write everything of one subject; the truth file comes last and marks it complete."""
-    rng = stream("3dfaw", config.seed, index)
-    name = subject_id(index)
-    person = draw_person(people, config, index, rng)
+def _write(part: Part) -> None:
+    """Everything of one subject."""
+    config, name, root = part.config, part.name, part.folder
+    rng = stream("3dfaw", config.seed, part.index)
+    person = draw_person(part.people, rng, expression=0.08, interpolate=True)
     scan = simulate_scan(person.fine, person.faces, person.landmarks, person.size, rng, config.scanner)
     write_obj(root / "gt" / f"mesh{name}.obj", Mesh(scan.mesh.vertices, scan.mesh.faces))
     atomic_write_text(root / "gt" / f"VertexLandmarks{name}.txt", "\n".join(map(str, scan.landmarks51)) + "\n")
-    studio = Studio(person.faces, person.occlusion, person.gloss)
+    studio = person.studio()
     for k, kind in enumerate(CAMERAS):
-        make_video(
-            root / "frames" / name / kind, kind, person, scan, studio, config, stream("3dfaw", config.seed, index, k)
-        )
+        video = stream("3dfaw", config.seed, part.index, k)
+        make_video(root / "frames" / name / kind, kind, person, scan, studio, config, video)
     save_npz_atomic(
         root / "truth" / f"{name}.npz",
         vertices=scan.from_head(person.coarse).astype(np.float32),
         size=np.float64(scan.size),
         rotation=scan.rotation,
         translation=scan.translation,
-        signature=signature,
     )
 
 
-def subject_is_done(root: Path, config: TwinConfig, index: int, signature: str) -> bool:
-    """Whether all files of subject `index` are there and come from the same settings."""
-    name = subject_id(index)
-    try:
-        truth = load_npz(root / "truth" / f"{name}.npz", required=("signature", "vertices"))
-    except InputError:
-        return False
-    files = [root / "gt" / f"mesh{name}.obj", root / "gt" / f"VertexLandmarks{name}.txt"]
-    for kind in CAMERAS:
-        folder = root / "frames" / name / kind
-        files += [folder / "cameras.json", folder / "landmarks.json"]
-        files += [folder / f"frame_{i + 1:04d}.jpg" for i in range(config.frames)]
-    return str(truth["signature"]) == signature and all(path.is_file() for path in files)
+def _subjects(config: TwinConfig) -> list[str]:
+    """IDs, as the evaluator's file names carry them."""
+    return [f"{i + 1:03d}" for i in range(config.n_subjects)]
 
 
-_PEOPLE: dict[str, People] = {}
+def _list(root: Path, config: TwinConfig, face_model: Path) -> None:
+    atomic_write_text(root / "ids.txt", "\n".join(_subjects(config)) + "\n")
 
 
-def _work(job: tuple[str, TwinConfig, str, int, str]) -> int:
-    """Make one subject unless it is there; returns 1 when it was made. Runs in a worker process."""
-    root, config, face_model, index, signature = job
-    if subject_is_done(Path(root), config, index, signature):
-        return 0
-    if face_model not in _PEOPLE:
-        _PEOPLE[face_model] = People.load(face_model)
-    make_subject(Path(root), _PEOPLE[face_model], config, index, signature)
-    return 1
-
-
-def make_twin(root: str | Path, config: TwinConfig, face_model: str | Path, workers: int | None = None) -> int:
-    """Write all missing subjects below `root`; returns how many were made. `workers`: default all cores, 0 = here."""
-    root = Path(root)
-    files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    signature = fingerprint(
-        sorted(asdict(config).items(), key=lambda item: item[0]), *files, code_hash("lib.datasets.threedfaw.twin")
-    )
-    jobs = [(str(root), config, str(face_model), i, signature) for i in range(config.n_subjects)]
-    made = sum(run_pool(_work, jobs, "3DFAW twin, subjects", workers))
-    ids = [subject_id(i) for i in range(config.n_subjects)]
-    _remove_others(root, set(ids))
-    atomic_write_text(root / "ids.txt", "\n".join(ids) + "\n")
-    return made
-
-
-def _remove_others(root: Path, ids: set[str]) -> None:
-    """Remove files of subjects that an earlier, larger run left behind."""
-    import shutil
-
-    for path in (root / "truth").glob("*.npz"):
-        if path.stem not in ids:
-            path.unlink()
-            (root / "gt" / f"mesh{path.stem}.obj").unlink(missing_ok=True)
-            (root / "gt" / f"VertexLandmarks{path.stem}.txt").unlink(missing_ok=True)
-            shutil.rmtree(root / "frames" / path.stem, ignore_errors=True)
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="folder; default data/<profile>/3dfaw")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(TwinConfig, section(params, "data.threedfaw"), "params.yaml: data.threedfaw")
-    out = Path(args.out or Path("data") / str(section(params, "profile")) / "3dfaw")
-    if config.root:
-        log(f"data.threedfaw.root is {config.root}: reading real data, no twin is made")
-        data = ThreeDFAW(config.root)
-        out.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(out / "root.txt", f"{Path(config.root).resolve()}\n{len(data)} subjects\n")
-        return
-    made = make_twin(out, config, args.face_model, args.workers)
-    log(f"{made} of {config.n_subjects} subjects made in {out}")
+TWIN = Twin(
+    module="lib.datasets.threedfaw.twin",
+    section="data.threedfaw",
+    folder="3dfaw",
+    config=TwinConfig,
+    unit="subjects",
+    parts=_subjects,
+    write=_write,
+    count=lambda config, face_model: f"{len(ThreeDFAW(config.root))} subjects",
+    common=_list,
+)
+make_twin = TWIN.make
+main = TWIN.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -18,25 +18,21 @@ Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels
     signature                    hash of settings and face model
 """
 
-import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import fingerprint, load_npz, save_npz_atomic
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
+from lib.core.files import save_npz_atomic
 from lib.landmarks.crops import crop_camera, crop_transform
-from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People, stream
 from lib.synthesis.scene import Cameras, detector_noise, sample_cameras
 from lib.synthesis.sensor import sample_casts, sample_sensors
+from lib.synthesis.twin import Part, Twin
 
 SPLITS = ("train", "val", "test")
 
@@ -151,71 +147,23 @@ def shard_path(root: str | Path, index: int) -> Path:
     return Path(root) / f"shard_{index:03d}.npz"
 
 
-def shard_is_valid(path: Path, signature: str) -> bool:
-    """Whether a shard is there, whole (checksums of all arrays agree) and made from the same settings."""
-    try:
-        return str(load_npz(path, required=("signature", "images", "vertices"))["signature"]) == signature
-    except InputError:
-        return False
+def _write(part: Part) -> None:
+    arrays = make_shard(part.people, part.config, part.index)
+    save_npz_atomic(part.folder / f"{part.name}.npz", signature=part.signature, **arrays)
 
 
-def signature_of(config: TrainingSetConfig, face_model: str | Path) -> str:
-    """What the shards depend on, as a short hash."""
-    files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    return fingerprint(sorted(asdict(config).items()), *files, code_hash("lib.datasets.training.twin"))
-
-
-def _work(job: tuple[str, TrainingSetConfig, str, int, str]) -> int:
-    """Make one shard unless it is there; returns the number of images rendered. Runs in a worker process."""
-    root, config, face_model, index, signature = job
-    path = shard_path(root, index)
-    if shard_is_valid(path, signature):
-        return 0
-    arrays = {"signature": np.array(signature), **make_shard(_people(face_model), config, index)}
-    save_npz_atomic(path, compressed=False, **arrays)
-    return int(np.prod(arrays["images"].shape[:2]))
-
-
-_PEOPLE: dict[str, People] = {}
-
-
-def _people(face_model: str) -> People:
-    if face_model not in _PEOPLE:
-        _PEOPLE[face_model] = People.load(face_model)
-    return _PEOPLE[face_model]
-
-
-def make_training_set(
-    root: str | Path, config: TrainingSetConfig, face_model: str | Path, workers: int | None = None
-) -> int:
-    """Write all missing shards into folder `root`; removes shards that do not belong. Returns images rendered.
-
-    Args:
-        workers: processes; default all cores, 0 = this process.
-    """
-    root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
-    signature = signature_of(config, face_model)
-    wanted = {shard_path(root, i) for i in range(config.n_shards)}
-    for stale in set(root.glob("shard_*.npz")) - wanted:
-        stale.unlink()
-    jobs = [(str(root), config, str(face_model), i, signature) for i in range(config.n_shards)]
-    return sum(run_pool(_work, jobs, "training set, shards", workers))
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="folder; default data/<profile>/train")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(TrainingSetConfig, section(params, "data.train"), "params.yaml: data.train")
-    out = args.out or Path("data") / str(section(params, "profile")) / "train"
-    make_training_set(out, config, args.face_model, args.workers)
+TWIN = Twin(
+    module="lib.datasets.training.twin",
+    section="data.train",
+    folder="train",
+    config=TrainingSetConfig,
+    unit="shards",
+    parts=lambda config: [f"shard_{i:03d}" for i in range(config.n_shards)],
+    write=_write,
+)
+make_twin = TWIN.make
+main = TWIN.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

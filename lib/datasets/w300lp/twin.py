@@ -15,8 +15,7 @@ fits. Unlike in the real set every photograph is turned to both sides, so no _Fl
 deviations. People come from random streams that no other set uses. An interrupted run resumes.
 """
 
-import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -24,23 +23,20 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lib.core.code import code_hash
+from lib.core.arrays import save_mat
 from lib.core.errors import InputError
-from lib.core.files import atomic_path, atomic_write_text, fingerprint, load_npz, save_npz_atomic
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
-from lib.core.progress import log
+from lib.core.files import atomic_path, save_npz_atomic
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
 from lib.fit.single import fit_labels
 from lib.landmarks.contour import contour_on_outline
 from lib.morphable.model import FaceModel
-from lib.renderers.rasterize import use
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
 from lib.synthesis.people import People, stream
 from lib.synthesis.scene import detector_noise, sample_cameras
 from lib.synthesis.sensor import sample_sensors
+from lib.synthesis.twin import Part, Twin
 
 SHARD = 20  # faces that one job makes
 PHOTO_YAW = 10.0  # degrees; the real set's photographs are turned farther too, but make no front views then
@@ -157,8 +153,9 @@ def label_sigma(face: FaceModel, n_id: int) -> np.ndarray:
     return 1000 * face.id_var[:n_id].double().sqrt().numpy()
 
 
-def make_shard(root: Path, people: People, config: W300LPConfig, index: int, signature: str) -> None:
-    """Write everything of one shard; its truth file comes last and marks it complete."""
+def _write(part: Part) -> None:
+    """Everything of one shard."""
+    people, config, index = part.people, part.config, part.index
     shard = photograph_faces(people, config, index)
     fit = fit_labels(people.model, torch.from_numpy(shard.landmarks).double(), config.n_id, config.n_exp)
     heads = people.model.vertices(fit.alpha.float(), fit.beta.float())
@@ -179,12 +176,11 @@ def make_shard(root: Path, people: People, config: W300LPConfig, index: int, sig
             content = {"pt2d": points.double().numpy().T + 0.5, "Pose_Para": camera_to_pose(view).float().numpy()}
             fixed = screen[0, people.model.landmarks, :2].numpy() + 0.5
             pts = {"pts_2d": content["pt2d"].T.astype(np.float32), "pts_3d": fixed.astype(np.float32)}
-            _write_view(root, name, step, image, content | parameters, pts)
+            _write_view(part.folder, name, step, image, content | parameters, pts)
     save_npz_atomic(
-        root / "truth" / f"shard_{index:03d}.npz",
+        part.folder / "truth" / f"{part.name}.npz",
         name=np.array(shard.names),
         neutral=(shard.neutral - people.mean).astype(np.float16),
-        signature=signature,
     )
 
 
@@ -207,106 +203,44 @@ def _parameters(
 def _write_view(
     root: Path, name: str, step: int, image: np.ndarray, content: dict[str, np.ndarray], pts: dict[str, np.ndarray]
 ) -> None:
-    """One image with its two .mat files, each in one step."""
+    """One image with its two .mat files."""
     from PIL import Image
-    from scipy.io import savemat
 
     subset, photo = name.split("/")
     with atomic_path(root / subset / f"{photo}_{step}.jpg") as temporary:
         Image.fromarray(image).save(temporary, "JPEG", quality=92)
-    with atomic_path(root / subset / f"{photo}_{step}.mat") as temporary:
-        savemat(str(temporary), content)
-    with atomic_path(root / "landmarks" / subset / f"{photo}_{step}_pts.mat") as temporary:
-        savemat(str(temporary), pts)
+    save_mat(root / subset / f"{photo}_{step}.mat", content)
+    save_mat(root / "landmarks" / subset / f"{photo}_{step}_pts.mat", pts)
 
 
-def shard_is_done(root: Path, config: W300LPConfig, index: int, signature: str) -> bool:
-    """Whether shard `index` was finished with the same settings and all its faces still have all their files."""
-    try:
-        truth = load_npz(root / "truth" / f"shard_{index:03d}.npz", required=("signature", "name", "neutral"))
-    except InputError:
-        return False
-    if str(truth["signature"]) != signature:
-        return False
-    for name in truth["name"].tolist():
-        folder, photo = root / name.split("/")[0], name.split("/")[1]
-        images = {p.stem for p in folder.glob(f"{photo}_*.jpg")}
-        if len(images) != config.n_views or images != {p.stem for p in folder.glob(f"{photo}_*.mat")}:
-            return False
-    return True
-
-
-_PEOPLE: dict[str, People] = {}
-
-
-def _work(job: tuple[str, W300LPConfig, str, int, str]) -> int:
-    """Make one shard unless it is there; returns the number of faces made. Runs in a worker process."""
-    root, config, face_model, index, signature = job
-    if shard_is_done(Path(root), config, index, signature):
-        return 0
-    if face_model not in _PEOPLE:
-        _PEOPLE[face_model] = People.load(face_model)
-    torch.set_num_threads(1)
-    make_shard(Path(root), _PEOPLE[face_model], config, index, signature)
-    return min(SHARD, config.n_faces - index * SHARD)
-
-
-def make_twin(root: str | Path, config: W300LPConfig, face_model: str | Path, workers: int | None = None) -> int:
-    """Write all missing faces below `root`; returns how many were made. `workers`: default all cores, 0 = here.
-
-    Raises:
-        InputError: more components asked for than the face model has.
-    """
-    from scipy.io import savemat
-
-    root = Path(root)
+def _shape_model(root: Path, config: W300LPConfig, face_model: Path) -> None:
     face = FaceModel.load(face_model)
     if config.n_id > face.n_id or config.n_exp > face.n_exp:
-        raise InputError(
-            "data.w300lp", f"at most {face.n_id} n_id and {face.n_exp} n_exp, which is what {face_model} has"
-        )
-    files = (Path(face_model), Path(face_model).with_name("population.npz"))
-    settings = {name: value for name, value in asdict(config).items() if name not in ("image_size", "labels")}
-    signature = fingerprint(
-        sorted(settings.items(), key=lambda item: item[0]), *files, code_hash("lib.datasets.w300lp.twin")
-    )
-    if (root / "signature.txt").is_file() and (root / "signature.txt").read_text(encoding="utf-8").strip() != signature:
-        _clear(root)
-    atomic_write_text(root / "signature.txt", signature + "\n")
-    with atomic_path(root / SHAPE_MODEL) as temporary:
-        savemat(str(temporary), {"sigma": label_sigma(face, config.n_id)[:, None]})
-    jobs = [(str(root), config, str(face_model), i, signature) for i in range(config.n_shards)]
-    return sum(run_pool(_work, jobs, f"300W-LP twin, {SHARD} faces each", workers))
+        most = f"at most {face.n_id} n_id and {face.n_exp} n_exp, which is what {face_model} has"
+        raise InputError("data.w300lp", most)
+    save_mat(root / SHAPE_MODEL, {"sigma": label_sigma(face, config.n_id)[:, None]})
 
 
-def _clear(root: Path) -> None:
-    """Remove the files of a twin that was made from other settings: names say nothing about them."""
-    import shutil
-
-    for part in (*SUBSETS, "landmarks", "truth"):
-        shutil.rmtree(root / part, ignore_errors=True)
+def _count(config: W300LPConfig, face_model: Path) -> str:
+    face = FaceModel.load(face_model)
+    return f"{len(W300LP(str(config.root), face.mean[face.landmarks].numpy()))} faces"
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="folder; default data/<profile>/300W_LP")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
-    out = Path(args.out or Path("data") / str(section(params, "profile")) / "300W_LP")
-    if config.root:
-        log(f"data.w300lp.root is {config.root}: reading real data, no twin is made")
-        face = FaceModel.load(args.face_model)
-        data = W300LP(config.root, face.mean[face.landmarks].numpy())
-        atomic_write_text(out / "root.txt", f"{Path(config.root).resolve()}\n{len(data)} faces\n")
-        return
-    made = make_twin(out, config, args.face_model, args.workers)
-    log(f"{made} of {config.n_faces} faces made in {out}")
+TWIN = Twin(
+    module="lib.datasets.w300lp.twin",
+    section="data.w300lp",
+    folder="300W_LP",
+    config=W300LPConfig,
+    unit=f"shards of {SHARD} faces",
+    parts=lambda config: [f"shard_{i:03d}" for i in range(config.n_shards)],
+    write=_write,
+    count=_count,
+    common=_shape_model,
+    of_readers=("image_size", "labels"),
+)
+make_twin = TWIN.make
+main = TWIN.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

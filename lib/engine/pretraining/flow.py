@@ -1,6 +1,6 @@
 """Train and measure the optical flow network of MVF-Net's alignment loss.
 
-    python -m lib.engine.pretraining.flow --params params.yaml
+    python -m lib.engine.pretraining.flow
 
 Pairs come from the face model, whose renderer knows their exact flow (lib/engine/pretraining/flow_pairs.py). Writes
 data/<profile>/flow/<kind>.safetensors and .json, and results/mvfnet/<profile>/flow.csv and .md: end-point errors on pairs of
@@ -8,9 +8,7 @@ people who are not in the training, beside a zero flow and classical methods. Wi
 trained; they are converted and measured. An interrupted training goes on where it stopped.
 """
 
-import argparse
-import csv
-import io
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,18 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import save_weights
+from lib.core.command import argument, command
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
-from lib.core.params import from_dict, load_params, section
+from lib.core.files import fingerprint
+from lib.core.params import from_dict, section
 from lib.core.progress import progress
-from lib.core.provenance import footer, origin
-from lib.engine.loop import LoopConfig, train
-from lib.engine.pretraining.flow_baselines import BASELINES
+from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask, end_point_error
-from lib.engine.runs import checkpoint_file
-from lib.models.flow.load import build_flow, load_flow
+from lib.engine.pretraining.recipe import FACE_MODEL, markdown, pretrain, write_table, write_weights
+from lib.models.flow.load import build_flow, flow_path, load_flow
 from lib.models.flow.pwcnet import PWCNet
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
@@ -68,15 +64,8 @@ class FlowConfig:
     loop: dict[str, Any] = field(default_factory=dict)
 
 
-def flow_folder(profile: str) -> Path:
-    """Where a profile's trained or converted flow network is."""
-    return Path("data") / profile / "flow"
-
-
-def train_network(
-    config: FlowConfig, people: People, size: int, checkpoint: Path, face: Path
-) -> tuple[PWCNet, dict[str, Any]]:
-    """A PWC-Net trained on rendered pairs of size x size px, and the loop's result.
+def train_flow(config: FlowConfig, people: People, face: Path, out: Path) -> nn.Module | None:
+    """A PWC-Net trained on rendered pairs and written to `out`; None in a process (under torchrun) that writes nothing.
 
     Raises InputError for a kind that is not trained here.
     """
@@ -85,12 +74,59 @@ def train_network(
     net = build_flow(config.kind)
     if not isinstance(net, PWCNet):
         raise InputError("flow.path", f"a file of public weights for {config.kind}", "only PWC-Net is trained here")
+    size = config.image_size
     seen = FlowPairs(photograph_people(people, config.n_people, size, loop.seed, TRAIN), people)
     unseen = FlowPairs(photograph_people(people, min(48, config.n_people), size, loop.seed, VALIDATION), people)
     task = FlowTask(net, seen, unseen, loop.batch_size, loop.seed)
     identity = {"net": asdict(net.config), "people": config.n_people, "size": size, "face": fingerprint(face)}
-    result = train(task, loop, checkpoint, identity, name=f"flow {config.kind}")
-    return net.eval(), result
+    header = {"kind": config.kind, "source": "trained on rendered pairs"}
+    last = pretrain(task, net, loop, out, identity, **header)
+    return None if last is None else net.cpu().eval().requires_grad_(False)
+
+
+# ---- classical methods beside it ----
+
+
+def zero_flow(image1: Tensor, image2: Tensor) -> Tensor:
+    """A flow of nothing (B, 2, H, W): its error is the motion itself."""
+    return torch.zeros_like(image1[:, :2])
+
+
+def dis_flow(image1: Tensor, image2: Tensor) -> Tensor:
+    """Dense inverse search (Kroeger et al. 2016), medium preset, refined down to full resolution."""
+    import cv2
+
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+    search.setFinestScale(0)
+    return _each(lambda a, b: search.calc(a, b, None), image1, image2)
+
+
+def farneback_flow(image1: Tensor, image2: Tensor) -> Tensor:
+    """Polynomial expansion (Farnebäck 2003) on a pyramid of four levels, window of 11 px."""
+    import cv2
+
+    return _each(
+        lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 4, 11, 5, 5, 1.1, 0),  # type: ignore[call-overload]
+        image1,
+        image2,
+    )
+
+
+def _each(estimate: Callable[[np.ndarray, np.ndarray], np.ndarray], image1: Tensor, image2: Tensor) -> Tensor:
+    """Flow (B, 2, H, W) in px of images (B, 3, H, W) in [0, 1], one pair at a time on 8-bit grey values."""
+    grey = [(x.mean(1).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy() for x in (image1, image2)]
+    flows = np.stack([estimate(a, b) for a, b in zip(*grey, strict=True)])
+    return torch.from_numpy(flows).permute(0, 3, 1, 2).float()
+
+
+BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "zero": zero_flow,
+    "dis": dis_flow,
+    "farneback": farneback_flow,
+}
+
+
+# ---- how far off it is ----
 
 
 def test_pairs(people: People, count: int, size: int, seed: int) -> FlowBatch:
@@ -156,80 +192,42 @@ def table(rows: list[dict[str, Any]], size: int) -> str:
         return "–" if found == "" else format(found, form)
 
     names = list(dict.fromkeys(r["estimator"] for r in rows))
-    lines = [
-        "# Optical flow on rendered pairs",
-        "",
-        "Mean end-point error in px on pairs of people who were not trained on, over pixels of the face that both images "
-        f"show, at {size} x {size} px. Columns: mean motion of the face in the pair; what stands outside the face.",
-        "",
-        "| | " + " | ".join(head for head, _ in columns) + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
-    for name in names:
-        lines.append(f"| {LABELS.get(name, name)} | " + " | ".join(cell(name, group) for _, group in columns) + " |")
-    lines.append("| *pairs* | " + " | ".join(cell(names[0], group, "pairs", "d") for _, group in columns) + " |")
+    cells = [[LABELS.get(name, name), *(cell(name, group) for _, group in columns)] for name in names]
+    cells.append(["*pairs*", *(cell(names[0], group, "pairs", "d") for _, group in columns)])
     ours, zero = (value[n, "both", 0.0, LIMIT * unit]["epe_px"] for n in (names[0], "zero"))
-    lines += ["", f"The error of {LABELS.get(names[0], names[0])} is {ours / zero:.0%} of a zero flow's."]
-    return "\n".join(lines) + "\n"
+    return (
+        "# Optical flow on rendered pairs\n\n"
+        "Mean end-point error in px on pairs of people who were not trained on, over pixels of the face that both images "
+        f"show, at {size} x {size} px. Columns: mean motion of the face in the pair; what stands outside the face.\n\n"
+        f"{markdown(['', *(head for head, _ in columns)], cells)}\n\n"
+        f"The error of {LABELS.get(names[0], names[0])} is {ours / zero:.0%} of a zero flow's."
+    )
 
 
-def write_results(folder: Path, rows: list[dict[str, Any]], size: int, facts: dict[str, Any]) -> None:
-    """flow.csv and flow.md."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(folder / "flow.csv", text.getvalue())
-    atomic_write_text(folder / "flow.md", f"{table(rows, size)}\n{footer(facts)}\n")
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    profile = str(section(params, "profile"))
-    config = from_dict(FlowConfig, section(params, "flow"), "params.yaml: flow")
-    size = config.image_size
-    face = Path(args.face_model)
+@command(__doc__, argument("--face-model", type=Path, default=FACE_MODEL), params=True)
+def main(options: Namespace) -> None:
+    profile, face = str(section(options.params, "profile")), options.face_model
+    use(options.params)
+    config = from_dict(FlowConfig, section(options.params, "flow"), "params.yaml: flow")
     people = People.load(face)
-    out = flow_folder(profile) / f"{config.kind}.safetensors"
-    seed = int(config.loop.get("seed", 0))
-    checkpoint = checkpoint_file(profile, "pretraining", f"flow-{config.kind}")
-    net: nn.Module
+    out = flow_path(profile, config.kind)
+    net: nn.Module | None
     if config.path:
-        net, last, writes = load_flow(config.kind, config.path), {}, True
-        meta: dict[str, Any] = {"kind": config.kind, "source": Path(config.path).name}
+        net = load_flow(config.kind, config.path)
+        write_weights(out, net, {"kind": config.kind, "source": Path(config.path).name})
     else:
-        net, result = train_network(config, people, size, checkpoint, face)
-        last, writes = result["history"][-1], result["writes"]
-        meta = {"kind": config.kind, "source": "trained on rendered pairs", "steps": result["steps"]}
-        meta |= {"seconds": round(result["seconds"], 1)}
-    if not writes:
+        net = train_flow(config, people, face, out)
+    if net is None:
         return
-    save_weights(out, net, {k: v for k, v in meta.items() if k != "seconds"})
-    checkpoint.unlink(missing_ok=True)
-    net = net.cpu().eval().requires_grad_(False)
-    pairs = test_pairs(people, config.n_test, size, seed)
-    rows = measure({config.kind: net, "dis": BASELINES["dis"], "farneback": BASELINES["farneback"],
-                    "zero": BASELINES["zero"]}, pairs)  # fmt: skip
-    first = rows[0]
-    summary = {**meta, "n_parameters": sum(p.numel() for p in net.parameters()), "pairs": len(pairs.flow)}
-    summary |= {"epe_px": first["epe_px"], "motion_px": first["motion_px"]}
-    summary |= {k: round(v, 4) for k, v in last.items() if k != "step"}
-    atomic_write_json(out.with_suffix(".json"), summary)
-    facts = {
-        "profile": profile,
-        "data": f"{len(pairs.flow)} pairs rendered from the face model (signature {fingerprint(face)})",
-        "subjects": max(8, config.n_test // 4),
-        "seeds": [seed],
-        **origin(),
-    }
-    write_results(Path("results") / "mvfnet" / profile, rows, size, facts)
-    print(f"{out}: end-point error {first['epe_px']:.3f} px where the mean motion is {first['motion_px']:.3f} px")
+    seed = int(config.loop.get("seed", 0))
+    pairs = test_pairs(people, config.n_test, config.image_size, seed)
+    rows = measure({config.kind: net, **{name: BASELINES[name] for name in ("dis", "farneback", "zero")}}, pairs)
+    data = f"{len(pairs.flow)} pairs rendered from the face model (signature {fingerprint(face)})"
+    facts = {"profile": profile, "data": data, "subjects": max(8, config.n_test // 4), "seeds": [seed]}
+    write_table(Path("results/mvfnet") / profile / "flow", rows, table(rows, config.image_size), **facts)
+    epe, motion = rows[0]["epe_px"], rows[0]["motion_px"]
+    print(f"{out}: end-point error {epe:.3f} px where the mean motion is {motion:.3f} px")
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,11 +12,22 @@ from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
 from lib.models.pretrained import fill, read_state_dict
 
-__all__ = ["KINDS", "build_flow", "load_flow", "pwcnet_names", "raft_names"]
+__all__ = ["KINDS", "build_flow", "flow_file", "flow_path", "load_flow", "pwcnet_names", "raft_names"]
 
 KINDS = ("pwcnet_tiny", "pwcnet", "raft_small", "raft_large")
 
 _NUMBERS = {"One": 1, "Two": 2, "Thr": 3, "Fou": 4, "Fiv": 5, "Six": 6}
+
+
+def flow_path(profile: str, kind: str) -> Path:
+    """Where the flow network that is trained here is."""
+    return Path("data") / profile / "flow" / f"{kind}.safetensors"
+
+
+def flow_file(params: dict[str, Any]) -> Path:
+    """Weights of the flow network in use: the public file that params.yaml names, else the one trained here."""
+    flow = params["flow"]
+    return Path(flow["path"]) if flow["path"] else flow_path(params["profile"], flow["kind"])
 
 
 def build_flow(kind: str) -> nn.Module:

@@ -29,7 +29,7 @@ from lib.engine.device import bf16_is_fast
 from lib.losses.alignment import Flow, alignment_loss
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.losses.photometric import photometric_loss
-from lib.models.flow.load import load_flow
+from lib.models.flow.load import flow_file, load_flow
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
@@ -250,13 +250,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flow_path(params: dict[str, Any]) -> Path:
-    """Weights of the flow network: the public file that params.yaml names, else the one trained here."""
-    given = section(params, "flow.path")
-    kind = section(params, "flow.kind")
-    return Path(given) if given else Path("data") / params["profile"] / "flow" / f"{kind}.safetensors"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
@@ -266,7 +259,7 @@ def main() -> None:
     config = from_dict(LandscapeConfig, section(params, "mvfnet.landscape"), "params.yaml: mvfnet.landscape")
     size = section(params, "mvfnet.image_size")
     people = People.load(FACE_MODEL)
-    flow = load_flow(section(params, "flow.kind"), flow_path(params))
+    flow = load_flow(section(params, "flow.kind"), flow_file(params))
     table = measure(people, flow, config, size, bf16_is_fast())
     back = render_back(people, config.render_back, size, config.seed)
     shares = summary(table)

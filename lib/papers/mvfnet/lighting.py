@@ -33,11 +33,11 @@ from lib.engine.runs import run_folder
 from lib.losses.alignment import Flow
 from lib.losses.coefficients import regularisation
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
-from lib.models.flow.load import load_flow
+from lib.models.flow.load import flow_file, load_flow
 from lib.models.mvfnet import MVFNet, load_method, pose_camera
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import figures
-from lib.papers.mvfnet.landscape import FACE_MODEL, flow_path, take
+from lib.papers.mvfnet.landscape import FACE_MODEL, take
 from lib.papers.mvfnet.tasks import Weights, identity_error
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
@@ -194,7 +194,7 @@ def main() -> None:
     }
     rows = compare_networks(networks, sets, face)
     seed = cfg["seeds"][0]
-    flow = load_flow(section(params, "flow.kind"), flow_path(params))
+    flow = load_flow(section(params, "flow.kind"), flow_file(params))
     w = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
     weights = SelfSupervisionWeights(w.lambda_5, w.lambda_6, w.lambda_7)  # what v2 to v4 are trained with
     rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, weights, bf16_is_fast())

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from lib.core.checkpoint import load_weights
 from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.engine.device import MixedPrecision
 from lib.engine.loop import LoopConfig
-from lib.engine.pretraining.encoder import encoder_path, load_pretrained
-from lib.engine.runs import Prepared, loop_config, run_config, run_folder
-from lib.models.identity_net import identity_config, identity_path, load_recogniser
+from lib.engine.pretraining.identity import identity_config, identity_path, load_recogniser
+from lib.engine.runs import Prepared, encoder_path, loop_config, run_config, run_folder
 from lib.models.peers.genova import Genova, GenovaWeights
 from lib.models.peers.mofa import MoFA, MoFAWeights
 from lib.models.peers.regressor import RUNS, SingleRegressor, load_method
@@ -53,7 +53,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     model = SingleRegressor(face, cfg["backbone"], **size, frozen_norm=run != "single" and cfg["frozen_norm"])
     if start == "pretrained":
         parent = encoder_path(profile, cfg["backbone"])
-        load_pretrained(parent, model.encoder)
+        load_weights(parent, model.encoder)
     else:
         parent = run_folder(profile, "mvfnet", start, seed) / "model.safetensors"
         model.load_state_dict(load_method(parent.parent, face).state_dict())

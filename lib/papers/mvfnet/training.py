@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 
-from lib.core.checkpoint import read_meta
+from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig
-from lib.engine.pretraining.encoder import encoder_path, load_pretrained
-from lib.engine.runs import Prepared, loop_config, run_config, run_folder
+from lib.engine.runs import Prepared, encoder_path, loop_config, run_config, run_folder
 from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models import mvfnet
-from lib.models.flow.load import load_flow
+from lib.models.flow.load import flow_file, load_flow
 from lib.models.peers import regressor
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet.tasks import SelfSupervisedTask, SupervisedTask, Weights
@@ -43,14 +42,6 @@ FACE_MODEL = Path("data/face_model.npz")
 def pack_path(profile: str, name: str) -> Path:
     """The pack of triplets `300wlp` or `multipie`."""
     return Path("data") / profile / "triplets" / f"{name}.npz"
-
-
-def flow_path(params: dict[str, Any]) -> Path:
-    """Weights of the flow network: the public file that params.yaml names, else the one trained here."""
-    public = params["flow"]["path"]
-    return (
-        Path(public) if public else Path("data") / params["profile"] / "flow" / f"{params['flow']['kind']}.safetensors"
-    )
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +91,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     )
     if start == "pretrained":
         parent = encoder_path(profile, cfg["backbone"])
-        load_pretrained(parent, model.encoder)
+        load_weights(parent, model.encoder)
     else:
         parent = run_folder(profile, "mvfnet", start, seed) / "model.safetensors"
         mvfnet.start_from(model, mvfnet.load_method(parent.parent, face))
@@ -155,8 +146,8 @@ def _self_supervised(
     photo, align = TERMS[run]
     flow = None
     if align:
-        flow = load_flow(params["flow"]["kind"], flow_path(params))
-        identity["flow"] = fingerprint(flow_path(params))
+        flow = load_flow(params["flow"]["kind"], flow_file(params))
+        identity["flow"] = fingerprint(flow_file(params))
     terms = SelfSupervisionWeights(weights.lambda_5, weights.lambda_6 * photo, weights.lambda_7 * align)
     mixed = resolve_precision(loop.precision) == "bf16-mixed"
     size = params["mvfnet"]["image_size"]
