@@ -2,14 +2,13 @@
 #
 #   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
-#   make test-fast     unit tests only; make lint, make format: style and types
+#   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
 #   make lab           JupyterLab on the notebooks
 #   make benchmarks    time the renderer, the synthesis and one training step
 #   make tune          choose every arm's learning rate on the validation split
 #   make photo-prior   choose the photo fit's prior by cross-validation on synthetic people
 #   make git-filters   notebooks without outputs in commits, readable notebook diffs (this clone only)
 #   make lock          write requirements.lock anew from requirements.in
-#   make deps          correct the source files that dvc.yaml's stages list
 #   make clean         remove generated data and caches (not results/, not .venv)
 
 PYTHON ?= python3
@@ -22,7 +21,7 @@ BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast lint format lab benchmarks tune photo-prior git-filters deps lock clean env
+.PHONY: repro test test-fast lint format lab benchmarks tune photo-prior git-filters lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -44,6 +43,7 @@ lint: env
 format: env
 	@$(BIN)/ruff check --fix lib tests
 	@$(BIN)/ruff format lib tests
+	@$(BIN)/python -m lib.pipeline.code
 
 lab: env
 	@PYTHONPATH="$(CURDIR)" $(BIN)/jupyter lab --notebook-dir="$(CURDIR)"
@@ -52,11 +52,11 @@ benchmarks: env
 	@$(BIN)/python -m lib.bench
 
 tune: env
-	@$(BIN)/python -m lib.tune --paper siamese
-	@$(BIN)/python -m lib.tune --paper mvfnet
+	@$(BIN)/python -m lib.tune siamese
+	@$(BIN)/python -m lib.tune mvfnet
 
 photo-prior: env
-	@$(BIN)/python -m lib.fit.crossvalidate
+	@$(BIN)/python -m lib.photos.tuning.prior
 
 git-filters: env
 	@git config filter.strip-output.clean '"$(abspath $(BIN))/nbstripout" --drop-empty-cells --keep-id'
@@ -66,9 +66,6 @@ git-filters: env
 	@git config merge.jupyternotebook.driver '"$(abspath $(BIN))/git-nbmergedriver" merge %O %A %B %L %P'
 	@git config merge.jupyternotebook.name 'jupyter notebook merge driver'
 	@echo "notebooks/ is committed without outputs; git diff shows notebooks readably"
-
-deps: env
-	@$(BIN)/python -m lib.stage_deps --write
 
 lock: env
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -3,96 +3,32 @@
     python -m lib.evaluate siamese --seed 0     # every row that the networks of that seed give
     python -m lib.evaluate mvfnet --bounds      # mean face and oracle, which have no seed
 
-Predictions go to data/<profile>/runs/predictions/<paper>/<method>-s<seed>.npz, errors in mm to
+Predictions go to data/<profile>/predictions/<paper>/<method>-s<seed>.npz, errors in mm to
 results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject, condition (where the paper has several) and
-metric. What is predicted, and on which data, is in lib/experiments/<paper>_eval.py.
+metric. What is predicted, and on which data, is in lib/papers/<paper>/evaluation.py.
 """
 
 import argparse
-import csv
-import importlib
-import io
+import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lib import papers
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, atomic_write_text, save_npz_atomic
+from lib.core.files import atomic_write_json, save_npz_atomic, write_csv
 from lib.core.params import load_params
 from lib.core.progress import progress
-from lib.metrics.outer import outer_faces
+from lib.metrics.evaluation import Arrays, Bench, Key, Predictions, predictions_folder, take
 from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
-from lib.metrics.scan import SubjectScan
-
-PAPERS = ("siamese", "mvfnet")
-
-Arrays = dict[str, NDArray[Any]]
-"""One method's predictions, one row each: `ids` (S,) names of subjects, `conditions` (S,) where the paper has several, and
-the shapes as `Bench.shapes` reads them, plainly `vertices` (S, N, 3) mm in the model's frame.
-
-Several rows of one subject and condition are measured one by one and their errors averaged (table 2 of MVF-Net does so with
-the three views of single-view methods)."""
-
-Predictions = dict[str, Arrays]
-"""By method."""
-
-Key = tuple[str, str, str]
-"""Condition ("" for papers without), protocol, what: "value" or "scale"."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a subject is measured against: a scan in mm, and the registered true vertices (N, 3) where they are known."""
-
-    scan: SubjectScan
-    truth: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a paper's predictions have in common, and where their truths are.
-
-    Attributes:
-        mean: (N, 3) mm, the model's mean; all_faces: (F', 3) its triangles.
-        faces: (F, 3) those of them that a scanner could see.
-        landmarks51: (51,) vertex numbers of the inner iBUG points.
-        face_index: (Nc,) vertex numbers of the cropped face.
-        case: the truth of a subject by its name.
-        shapes: a method's arrays, or some rows of them, to vertices (S, N, 3) in mm.
-    """
-
-    mean: NDArray[Any]
-    all_faces: NDArray[np.int64]
-    faces: NDArray[np.int64]
-    landmarks51: NDArray[np.int64]
-    face_index: NDArray[np.int64]
-    case: Callable[[str], Case]
-    shapes: Callable[[Arrays], NDArray[Any]] = lambda arrays: arrays["vertices"]
-
-    @classmethod
-    def of_model(cls, mean: Any, faces: Any, landmarks: Any, face_index: Any, **options: Any) -> "Bench":
-        """From a head model's mean (N, 3), faces (F, 3), 68 landmarks and cropped face."""
-        mean, faces, landmarks, face_index = (np.asarray(a) for a in (mean, faces, landmarks, face_index))
-        outside = outer_faces(mean, faces, landmarks[17:])
-        return cls(mean, faces.astype(np.int64), outside, landmarks[17:], face_index, **options)
-
-
-def experiment(paper: str) -> Any:
-    """The module with the paper's `predict`, `bounds` and `bench` (see lib/experiments/__init__.py)."""
-    return importlib.import_module(f"lib.experiments.{paper}_eval")
-
-
-def take(arrays: Arrays, rows: Iterable[int]) -> Arrays:
-    """Some rows of a method's predictions."""
-    index = list(rows)
-    return {name: values[index] for name, values in arrays.items()}
+from lib.renderers.rasterize import use
 
 
 @dataclass(frozen=True)
@@ -103,6 +39,8 @@ class Job:
     rows: dict[str, Arrays]
     protocols: tuple[str, ...]
     sizes: dict[str, float]
+    paper: str
+    settings: str  # the parameters as JSON
 
 
 def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: int, workers: int) -> None:
@@ -121,11 +59,12 @@ def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: 
         raise InputError(f"{paper}.protocols", f"{', '.join(sorted(needed))} as well, whose scales {second} average")
     first = tuple(name for name in asked if name not in second)
     errors: dict[tuple[str, str], dict[Key, float]] = defaultdict(dict)
-    with ProcessPoolExecutor(workers, initializer=_open_bench, initargs=(params, paper)) as pool:
+    bench = paper, json.dumps(params)
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
         for protocols in [first, *((name,) for name in second)]:
             again = protocols is not first
             sizes = _common_sizes(errors, predictions, protocols[0]) if again else dict.fromkeys(predictions, 1.0)
-            jobs = list(_jobs(predictions, protocols, sizes))
+            jobs = [Job(*job, protocols, sizes, *bench) for job in _rows_by_subject(predictions).items()]
             label = f"measure s{seed}" + (", one scale a method" if again else "")
             for subject, found in progress(pool.map(_measure_subject, jobs), label, total=len(jobs)):
                 for method, values in found.items():
@@ -133,13 +72,12 @@ def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: 
     _write(Path("results") / paper / params["profile"] / "errors", predictions, seed, asked, errors)
 
 
-def _jobs(predictions: Predictions, protocols: tuple[str, ...], sizes: dict[str, float]) -> Iterable[Job]:
+def _rows_by_subject(predictions: Predictions) -> dict[str, dict[str, Arrays]]:
     rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for method, arrays in predictions.items():
         for row, subject in enumerate(arrays["ids"]):
             rows[str(subject)][method].append(row)
-    for subject, by_method in rows.items():
-        yield Job(subject, {m: take(predictions[m], r) for m, r in by_method.items()}, protocols, sizes)
+    return {s: {m: take(predictions[m], r) for m, r in by_method.items()} for s, by_method in rows.items()}
 
 
 def _common_sizes(
@@ -156,19 +94,20 @@ def _common_sizes(
     return {method: float(np.exp(np.mean(logs[method]))) for method in methods}
 
 
-_BENCH: list[Bench] = []
-
-
-def _open_bench(params: dict[str, Any], paper: str) -> None:
-    """In each worker: what is the same for all subjects."""
+def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    _BENCH[:] = [experiment(paper).bench(params)]
+
+
+@cache
+def _bench(paper: str, settings: str) -> Bench:
+    """What is the same for all subjects, opened once in each worker."""
+    return papers.evaluation(paper).bench(json.loads(settings))
 
 
 def _measure_subject(job: Job) -> tuple[str, dict[str, dict[Key, float]]]:
-    bench = _BENCH[0]
+    bench = _bench(job.paper, job.settings)
     case = bench.case(job.subject)
     protocols = [name for name in job.protocols if case.truth is not None or not PROTOCOLS[name].needs_truth]
     result: dict[str, dict[Key, float]] = {}
@@ -203,29 +142,22 @@ def _write(
     errors: dict[tuple[str, str], dict[Key, float]],
 ) -> None:
     for method, arrays in predictions.items():
-        conditional = "conditions" in arrays
-        columns = ["method", "seed", "subject", *(["condition"] if conditional else []), "metric", "value"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
+        condition_column = ["condition"] if "conditions" in arrays else []
+        rows = []
         for subject in dict.fromkeys(map(str, arrays["ids"])):
             values = errors[method, subject]
             for condition in dict.fromkeys(c for c, _, _ in values):
-                row = {"method": method, "seed": seed, "subject": subject, "condition": condition}
+                row = {"method": method, "seed": seed, "subject": subject} | dict.fromkeys(condition_column, condition)
                 for metric in protocols:
                     if (condition, metric, "value") in values:
-                        writer.writerow(row | {"metric": metric, "value": f"{values[condition, metric, 'value']:.6f}"})
-        atomic_write_text(folder / f"{method}-s{seed}.csv", text.getvalue())
-
-
-def predictions_folder(params: dict[str, Any], paper: str) -> Path:
-    """Where the predictions of a paper's methods are: bounds have the same name in each."""
-    return Path("data") / str(params["profile"]) / "runs" / "predictions" / paper
+                        rows.append(row | {"metric": metric, "value": f"{values[condition, metric, 'value']:.6f}"})
+        columns = ["method", "seed", "subject", *condition_column, "metric", "value"]
+        write_csv(folder / f"{method}-s{seed}.csv", rows, columns)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper", choices=PAPERS)
+    parser.add_argument("paper")
     parser.add_argument("--params", default="params.yaml")
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--seed", type=int)
@@ -233,7 +165,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     args = parser.parse_args()
     params = load_params(args.params)
-    module = experiment(args.paper)
+    use(params)
+    papers.check(params, args.paper)
+    module = papers.evaluation(args.paper)
     seed = 0 if args.bounds else args.seed
     predictions = module.bounds(params) if args.bounds else module.predict(params, seed)
     folder = predictions_folder(params, args.paper)

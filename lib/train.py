@@ -1,49 +1,37 @@
 """Train runs of a paper.
 
-    python -m lib.train --paper siamese --runs mv_concat --seed 0
-    python -m lib.train --paper mvfnet --runs v2,v3,v4 --seed 0
+    python -m lib.train siamese --runs mv_concat --seed 0
+    python -m lib.train mvfnet --runs v2,v3,v4 --seed 0
 
 Runs are listed in params.yaml under <paper>.runs; those of one call share data in memory. Writes
-data/<profile>/runs/<run>-s<seed>/ with model.safetensors, history.csv and summary.json. Interrupted runs go on where they
-stopped; a run that is there already, made from the same data, settings and code, is not made again. Under torchrun every
+data/<profile>/runs/<paper>/<run>-s<seed>/ with model.safetensors, history.csv and summary.json. Interrupted runs go on where
+they stopped; a run that is there already, made from the same data, settings and code, is not made again. Under torchrun every
 GPU takes a share.
 """
 
 import argparse
-import csv
-import importlib
-import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lib.core.checkpoint import file_fingerprint, fingerprint, save_weights
-from lib.core.files import atomic_write_json, atomic_write_text
+from lib import papers
+from lib.core.checkpoint import save_weights
+from lib.core.code import code_hash
+from lib.core.errors import InputError
+from lib.core.files import atomic_write_json, fingerprint, write_csv
 from lib.core.params import load_params
 from lib.engine.loop import Interrupted, train
-from lib.engine.runs import Prepared, loop_config, run_folder
-from lib.stage_deps import closure
-
-__all__ = ["PAPERS", "loop_config", "run_folder", "train_run", "train_runs", "training_module"]
-
-PAPERS = ("siamese", "mvfnet")
-
-
-def training_module(paper: str) -> Any:
-    """lib/experiments/<paper>.py with its `RUNS` and `prepare`; imported when asked for, so that papers stay apart."""
-    if paper not in PAPERS:
-        raise ValueError(f"unknown paper {paper!r}; known: {', '.join(PAPERS)}")
-    return importlib.import_module(f"lib.experiments.{paper}")
+from lib.engine.runs import Prepared, checkpoint_file, run_folder
+from lib.renderers.rasterize import use
 
 
 def train_run(
     params: dict[str, Any], paper: str, run: str, seed: int, out: Path | None = None, **override: Any
 ) -> dict[str, Any]:
     """Train and write one run; returns its summary. `override` replaces loop settings (used by the tuning sweep)."""
-    profile = params["profile"]
-    out = out or run_folder(profile, run, seed)
-    prepared: Prepared = training_module(paper).prepare(params, run, seed)
+    out = out or run_folder(params["profile"], paper, run, seed)
+    prepared: Prepared = papers.training(paper).prepare(params, run, seed)
     loop = replace(prepared.loop, **override)
     task, identity = prepared.task, prepared.identity
     mark = _mark(paper, loop, identity)
@@ -51,34 +39,40 @@ def train_run(
     if done:
         print(f"{out}: there already, made from the same data, settings and code", flush=True)
         return done
-    checkpoint = Path("data") / profile / "checkpoints" / f"{out.name}.safetensors"
+    checkpoint = checkpoint_file(params["profile"], paper, out.name)
     result = train(task, loop, checkpoint, identity, name=out.name)
     last = result["history"][-1]
-    meta = {**prepared.meta, "steps": loop.steps, "lr": loop.lr}
+    meta = {"paper": paper, **prepared.meta, "steps": loop.steps, "lr": loop.lr}
     n_parameters = sum(p.numel() for p in task.model.parameters())
     summary = {**meta, "start": identity["start"], "n_parameters": n_parameters, "seconds": round(result["seconds"], 1)}
     summary |= {k: round(v, 5) for k, v in last.items() if k != "step"} | {"fingerprint": mark}
     if result["writes"]:
         save_weights(out / "model.safetensors", task.model, meta)
-        atomic_write_text(out / "history.csv", _csv(result["history"]))
+        write_csv(out / "history.csv", result["history"])
         atomic_write_json(out / "summary.json", summary)  # last: it says that the other two are there
         checkpoint.unlink(missing_ok=True)
     return summary
 
 
 def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -> list[dict[str, Any]]:
-    """Train several runs one after the other; later ones may start from earlier ones."""
-    known = training_module(paper).RUNS
+    """Train several runs one after the other; later ones may start from earlier ones.
+
+    Raises:
+        InputError: a paper or a run that is not known, before any is trained; or an input that a run lacks.
+    """
+    papers.check(params, paper)
+    use(params)
+    known = papers.training(paper).RUNS
     unknown = [run for run in runs if run not in known]
     if unknown:
-        raise ValueError(f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(known)}")
+        raise InputError("runs", f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(known)}")
     return [train_run(params, paper, run, seed) for run in runs]
 
 
 def _mark(paper: str, loop: Any, identity: dict[str, Any]) -> str:
     """What a finished run was made from: settings, start, data, and the code that its training imports."""
-    sources = {path.as_posix(): file_fingerprint(path) for path in sorted(closure({f"lib.experiments.{paper}"}))}
-    return fingerprint({"config": asdict(loop), "identity": identity, "sources": sources})
+    code = code_hash(f"lib.papers.{paper}.training")
+    return fingerprint({"config": asdict(loop), "identity": identity, "code": code})
 
 
 def _finished(out: Path, mark: str) -> dict[str, Any] | None:
@@ -91,18 +85,10 @@ def _finished(out: Path, mark: str) -> dict[str, Any] | None:
     return summary if whole and summary.get("fingerprint") == mark else None
 
 
-def _csv(rows: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--paper", required=True, choices=PAPERS)
+    parser.add_argument("paper")
     parser.add_argument("--runs", required=True, help="names, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -8,10 +8,10 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("QUIET", "1")
 
-import hashlib  # noqa: E402
 import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
@@ -36,12 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def face_model_files():
-    """Folder with face_model.npz and population.npz of 200 identities (seed 0), kept until lib/morphable changes."""
+    """Folder with face_model.npz and population.npz of 200 identities (seed 0), kept until the code that makes them changes."""
+    from lib.core.code import code_hash
     from lib.morphable.build import build_face_model
 
-    sources = sorted((ROOT / "lib" / "morphable").glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = ROOT / ".pytest_cache" / f"face_model-{digest}"
+    folder = ROOT / ".pytest_cache" / f"face_model-{code_hash('lib.morphable.build')}"
     if not (folder / "face_model.npz").is_file():
         model, population = build_face_model(n_identities=200, seed=0)
         for stale in folder.parent.glob("face_model-*"):
@@ -58,3 +57,37 @@ def face_model(face_model_files):
     from lib.morphable.model import FaceModel
 
     return FaceModel.load(face_model_files / "face_model.npz")
+
+
+class FlatSkin:
+    """One colour a person; eyes brighter."""
+
+    def __init__(self, eyes):
+        self.eyes = eyes
+
+    def sample(self, n, rng, traits):
+        albedo = np.repeat(rng.uniform(0.2, 0.8, (n, 1, 3)), len(self.eyes), 1).astype(np.float32)
+        albedo[:, self.eyes] = 0.9
+        return albedo
+
+
+@pytest.fixture(scope="session")
+def people(face_model, face_model_files):
+    """A small population with a flat skin, enough to make data sets in seconds."""
+    from lib.morphable.population import Population
+    from lib.synthesis.people import People
+
+    population = Population.load(face_model_files / "population.npz")
+    return People(face_model, population, FlatSkin(face_model.region("eyes").numpy()))
+
+
+@pytest.fixture(scope="session")
+def model_path(people, face_model_files, tmp_path_factory):
+    """A face model's path under which twins find `people` in this process (with `workers=0`)."""
+    from lib.synthesis import twin
+
+    folder = tmp_path_factory.mktemp("model")
+    for name in ("face_model.npz", "population.npz"):
+        shutil.copy(face_model_files / name, folder / name)
+    twin._PEOPLE[str(folder / "face_model.npz")] = people
+    return folder / "face_model.npz"

@@ -1,18 +1,19 @@
 """Run the benchmarks: ``python -m lib.bench [--only renderer] [--out results/benchmarks]``.
 
-Writes one JSON file a group (form: ``lib/bench/timing.py``) and ``README.md`` with all of them as a table. About two
+Writes one JSON file a group (form: ``lib/core/timing.py``) and ``README.md`` with all of them as a table. About two
 minutes on two cores. Run it on an idle machine; the load is recorded with the numbers.
 """
 
-import argparse
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lib.bench.table import markdown
-from lib.bench.timing import Entry, check, document, machine
+from lib.core.command import argument, command
 from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.timing import Entry, check, document, machine
 
 GROUPS = ("renderer", "synthesis", "training", "mvfnet")
 
@@ -36,13 +37,13 @@ def _runner(group: str) -> Callable[[], list[Entry]]:
     return synthesis.run
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.bench", description="Time the renderer, the synthesis and a training step."
-    )
-    parser.add_argument("--only", choices=GROUPS, action="append", help="run one group; may be repeated")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    args = parser.parse_args(argv)
+@command(
+    __doc__,
+    argument("--only", choices=GROUPS, action="append", help="run one group; may be repeated"),
+    argument("--out", type=Path, default=Path("results/benchmarks")),
+)
+def main(args: Namespace) -> None:
+    """Time the groups and write their files and the page."""
     for group in args.only or GROUPS:
         described = machine()
         entries = _runner(group)()
@@ -59,4 +60,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench.timing import Case, Entry, measure
-from lib.data.people import People
-from lib.data.triplet_studio import render_triplets
+from lib.core.timing import Case, Entry, measure
 from lib.engine.device import MixedPrecision, bf16_is_fast
 from lib.losses.alignment import alignment_loss
-from lib.losses.crossview import Comparison, SelfSupervision, SelfSupervisionWeights
 from lib.losses.landmark import landmark_loss
 from lib.losses.photometric import photometric_loss
 from lib.models.flow.load import build_flow
-from lib.models.mvfnet import MVFNet, pose_camera
+from lib.models.mvfnet import Comparison, MVFNet, SelfSupervision, pose_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.synthesis.people import People
+from lib.synthesis.triplets import render_triplets
 
 BATCH, SIZE, N_ID, N_EXP = 12, 64, 80, 29
 
@@ -45,7 +44,7 @@ class Step:
         """Shapes (B, Nc, 3) and cameras (B * 3) from the network; yaws of -40 and 40 degrees put the mesh on the faces."""
         p = self.model(self.images)
         turned = p.pose + p.pose.new_tensor([[0.0] * 6, [0, -0.45, 0, 0, 0, 0], [0, 0.45, 0, 0, 0, 0]])
-        return self.net.vertices(p, index=self.criterion.index), pose_camera(turned, SIZE)
+        return self.net.face.vertices(p.alpha, p.beta, self.criterion.index), pose_camera(turned, SIZE)
 
     def render(self, shape: Tensor, camera: WeakPerspectiveCamera) -> tuple[Tensor, Comparison]:
         """Landmark and photometric loss, with renders and masks of all pairs."""
@@ -81,7 +80,7 @@ def make_step(face_model: Path, mixed: bool) -> Step:
     face = FaceModel.load(face_model, N_ID, N_EXP)
     net = MVFNet(face, "resnet_tiny", N_ID, N_EXP)
     flow = build_flow("pwcnet_tiny").eval().requires_grad_(False)
-    criterion = SelfSupervision(face, flow, SelfSupervisionWeights(), SIZE, mixed=mixed)
+    criterion = SelfSupervision(face, flow, size=SIZE, mixed=mixed)
     model = MixedPrecision(net, "bf16-mixed" if mixed else "32-true")
     optimizer = torch.optim.Adam(net.parameters())
     return Step(net, model, criterion, triplets.images, triplets.landmarks, optimizer)

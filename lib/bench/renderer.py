@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.bench.timing import Case, Entry, measure
+from lib.core.timing import Case, Entry, measure
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix, intrinsics
 from lib.renderers.normals import vertex_normals
-from lib.renderers.raster_numba import HAVE_NUMBA, rasterize_numba, render_shaded_numba
+from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.rasterize import available_backends, rasterize
 from lib.renderers.render import Renderer
 from lib.renderers.shading import ambient_light, directional_light
 from lib.renderers.silhouette import soft_silhouette
+from lib.renderers.synthesis import render_shaded
 
 SIZES = (64, 96, 128, 224, 256)
 FACE_MODEL = Path("data/face_model.npz")
@@ -36,7 +37,7 @@ class Scene:
     mesh: str
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """screen, faces, albedo, normals in the view frame, sh: the arguments of ``render_shaded_numba``."""
+        """screen, faces, albedo, normals in the view frame, sh: the arguments of ``render_shaded``."""
         normals = vertex_normals(self.vertices, self.faces) @ self.camera.R.mT
         return tuple(x.numpy() for x in (self.screen, self.faces, self.albedo, normals, self.sh))
 
@@ -97,14 +98,13 @@ def rasterize_cases(scene: Scene, threads: int) -> Iterator[Case]:
 
         settings = scene.settings() | {"batch": len(screen)}
         yield Case("rasterize", backend, run, len(screen), threads, settings, _threads(threads))
-    if HAVE_NUMBA:
 
-        def ids() -> None:
-            rasterize_numba(scene.screen, scene.faces, size, True, 1.0, with_bary=False)
+    def ids() -> None:
+        rasterize_numba(scene.screen, scene.faces, size, True, 1.0, with_bary=False)
 
-        yield Case(
-            "rasterize", "numba, face ids only", ids, len(scene.screen), threads, scene.settings(), _threads(threads)
-        )
+    yield Case(
+        "rasterize", "numba, face ids only", ids, len(scene.screen), threads, scene.settings(), _threads(threads)
+    )
 
 
 def shading_cases(scene: Scene, threads: int) -> Iterator[Case]:
@@ -114,7 +114,7 @@ def shading_cases(scene: Scene, threads: int) -> Iterator[Case]:
     for factor in (1, 2):
 
         def fast(factor: int = factor) -> None:
-            render_shaded_numba(screen, faces, albedo, normals, sh, s, s, supersample=factor)
+            render_shaded(screen, faces, albedo, normals, sh, s, s, supersample=factor)
 
         name = "fast path" if factor == 1 else "fast path, 2x2 samples"
         yield Case("shaded image", name, fast, n, threads, scene.settings(), _threads(threads))

@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from lib.bench.timing import Entry
-from lib.data.make_training_set import TrainingSetConfig, make_shard
-from lib.data.people import People
-from lib.data.pool import cores, run_pool
+from lib.core.pool import cores, run_pool
+from lib.core.timing import Entry
+from lib.datasets.training.twin import TrainingSetConfig, make_shard
+from lib.synthesis.people import People
 
 SIZES = (64, 224)
 

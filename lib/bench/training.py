@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.bench.timing import Case, Entry, measure
+from lib.core.timing import Case, Entry, measure
 from lib.engine.device import MixedPrecision
-from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM
+from lib.models.siamese import Siamese3DMM
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera
 
@@ -44,15 +43,10 @@ def step(run: str, precision: str, face: Siamese3DMM, part: str) -> Callable[[],
     K = torch.tensor([[80.0, 0, SIZE / 2], [0, 80.0, SIZE / 2], [0, 0, 1]]).repeat(BATCH, v, 1, 1)
     R, t = torch.eye(3).repeat(BATCH * v, 1, 1), torch.tensor([0.0, 0, 200]).repeat(BATCH * v, 1)
     camera = PerspectiveCamera(K.flatten(0, 1), R, t)
-    index = face.face_index
-    truth = face.mean[index].repeat(BATCH, 1, 1)
+    truth = face.mean.repeat(BATCH, 1, 1)
 
     def loss() -> Tensor:
-        p = model(images, K)
-        shape = face.vertices(p.alpha, index)
-        if p.camera is None:
-            return (shape - truth).square().mean()
-        return reprojection_loss(truth, camera, shape, p.camera, v)
+        return siamese.objective(face, model(images, K), truth, camera, v)
 
     def run_part() -> None:
         if part == "forward":

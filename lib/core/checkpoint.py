@@ -1,6 +1,5 @@
 """Checkpoints as safetensors: no pickle, one file, written atomically, holding all that an exact resume needs."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +11,6 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_path
-
-
-def fingerprint(value: Any) -> str:
-    """A short hash of anything JSON can hold: says whether a checkpoint belongs to this configuration and data."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def file_fingerprint(path: Path) -> str:
-    """A short hash of a file's bytes."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()[:16]
 
 
 def save_weights(path: Path, model: nn.Module, meta: dict[str, Any]) -> None:

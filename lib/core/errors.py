@@ -1,5 +1,7 @@
-"""The one exception that a user's file or input can cause."""
+"""The exceptions that a user's file, input or Ctrl-C can cause."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -22,3 +24,14 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         """Survive the trip back from a worker process (the default would pass one argument only)."""
         return type(self), (self.path, self.expected, self.advice)
+
+
+class Interrupted(RuntimeError):
+    """The work was asked to stop (SIGINT, SIGTERM) and has saved what it had; the message says how to go on."""
+
+
+def unknown(where: str | Path, name: object, known: Iterable[object]) -> InputError:
+    """The error for a name that nobody knows: it lists the known ones and asks "did you mean ...?" where one is near."""
+    names = [str(k) for k in known]
+    near = get_close_matches(str(name), names, 1)
+    return InputError(where, f"unknown {name}; known: {', '.join(names)}", f"did you mean {near[0]}?" if near else "")

@@ -1,5 +1,8 @@
-"""Atomic writes and checked reads: a file is there whole, or not at all."""
+"""Atomic writes and checked reads: a file is there whole, or not at all. Short hashes of files and settings."""
 
+import csv
+import hashlib
+import io
 import json
 import os
 import tempfile
@@ -58,6 +61,15 @@ def atomic_write_json(path: str | Path, content: Any, *, sort_keys: bool = False
     atomic_write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys, allow_nan=False, default=_plain) + "\n")
 
 
+def write_csv(path: str | Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as CSV in one step, with the columns of the first row unless they are named."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())
+
+
 def _plain(value: Any) -> Any:
     """Numpy scalars and arrays, and paths, as plain JSON values."""
     if isinstance(value, np.generic):
@@ -108,3 +120,22 @@ def load_npz(path: str | Path, required: Sequence[str] = ()) -> dict[str, np.nda
     if missing:
         raise InputError(path, f"lacks {', '.join(missing)} (has {', '.join(sorted(arrays)) or 'nothing'})")
     return arrays
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 letters that change with any part: what a result was made from.
+
+    A path stands for the bytes of its file, an array for its type, shape and values, all else for its form as JSON
+    (names of a mapping in any order; what JSON does not know as its text).
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        elif isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype} {part.shape}".encode() + part.tobytes())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]

@@ -283,6 +283,21 @@ def _ply_mesh(columns: dict[str, np.ndarray], polygons: list[list[int]] | np.nda
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals (N, 3) float64 of vertices (N, 3) and faces (F, 3); zero where no face has an area.
+
+    With derivatives: `lib.renderers.normals`; for many meshes at once: `lib.renderers.synthesis.vertex_normals_numba`.
+    """
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    total = np.zeros((len(vertices), 3))
+    for axis in range(3):  # bincount is several times faster than add.at
+        for corner in range(3):
+            total[:, axis] += np.bincount(faces[:, corner], normal[:, axis], minlength=len(vertices))
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return total / np.where(length > 0, length, 1.0)
+
+
 def write_obj(path: str | Path, mesh: Mesh) -> None:
     """Wavefront OBJ, four decimals (a tenth of a micrometre), colours after the coordinates where there are any."""
     rows = mesh.vertices if mesh.colors is None else np.concatenate([mesh.vertices, mesh.colors], axis=1)

@@ -1,22 +1,45 @@
-"""params.yaml: read it, take a section as a typed dataclass, switch profiles.
+"""params.yaml: read it, take a section as a typed and checked dataclass, name what nobody knows.
 
-``make repro PROFILE=quick`` makes lib/profiles/quick.yaml the active params.yaml, unless its profile is the active one
-already, so that hand edits to params.yaml survive.
+A section's settings are a dataclass decorated with `checked`. Ranges stand in the types of its fields:
+
+    @checked
+    class TwinConfig:
+        n_subjects: Count                       # int, at least 1
+        frame_size: Annotated[int, Field(ge=64)]  # from pydantic import Field
+        amount: Fraction = 0.5
+        kind: Literal["a", "b"] = "a"
+
+`from_dict(TwinConfig, section(params, "data.micc"), "params.yaml: data.micc")` fills it; a wrong value, whether it comes
+from there or from `TwinConfig(n_subjects=0)` in Python, is an InputError that names the place.
 """
 
 import dataclasses
-import types
+import json
 import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from lib.core.errors import InputError
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from lib.core.errors import InputError, unknown
 from lib.core.files import atomic_write_text
 
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
 PROFILES = ("smoke", "quick", "paper")
-PROFILE_FOLDER = Path(__file__).resolve().parent.parent / "profiles"
+LIB = Path(__file__).resolve().parents[1]
+PROFILE_FOLDER = LIB / "profiles"
 
 T = TypeVar("T")
+# strict: no text for numbers, no 2.0 for 2, no true for 1
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
@@ -40,7 +63,7 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
 
 
 def section(params: dict[str, Any], name: str) -> Any:
-    """The part of the tree under a dotted name: ``section(params, "siamese.runs.sv")``.
+    """The part of the tree under a dotted name: `section(params, "siamese.runs.sv")`.
 
     Raises:
         InputError: a part of the name is absent; the message lists what is there.
@@ -56,83 +79,122 @@ def section(params: dict[str, Any], name: str) -> Any:
     return node
 
 
-def from_dict(cls: type[T], values: Any, where: str = "params.yaml") -> T:
-    """Fill the dataclass ``cls`` from a mapping, checking names and types; nested dataclasses are filled too.
+@dataclass_transform()
+def checked(cls: type[T]) -> type[T]:
+    """Class decorator: a dataclass whose fields pydantic checks against their types; see the module's docstring."""
+    made: Any = pydantic.dataclasses.dataclass(config=_CONFIG)(cls)
+    fill = made.__init__
 
-    Integers pass for floats, lists for tuples, ISO strings for paths. Unknown and missing names are errors: a
-    misspelt hyperparameter must not be ignored.
+    @wraps(fill)
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            fill(self, *values, **named)
+        except ValidationError as error:
+            raise _readable(error, made, cls.__name__) from None
+
+    made.__init__ = init
+    return made
+
+
+def from_dict(cls: type[T], values: Any, where: str = "params.yaml") -> T:
+    """Fill the dataclass `cls` (`checked` or plain) from a mapping, checking names and types; nested ones are filled too.
+
+    Integers pass for floats, lists for tuples, text for paths. Unknown and missing names are errors: a misspelt
+    hyperparameter must not be ignored.
 
     Raises:
         InputError: with the dotted place, what was expected there and what was found.
     """
+    try:
+        # as JSON, whose strict reading takes lists for tuples and text for paths, but no text for numbers
+        return _adapter(typing.cast(Any, cls)).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise _readable(error, cls, where) from None
+
+
+@cache
+def _adapter(cls: Any) -> Any:
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls!r} is not a dataclass")
-    if not isinstance(values, dict):
-        raise InputError(where, f"a mapping for {cls.__name__}, found {values!r}")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    unknown = sorted(set(map(str, values)) - set(fields))
-    if unknown:
-        raise InputError(where, f"unknown {', '.join(unknown)}; {cls.__name__} knows {', '.join(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise InputError(where, f"missing {', '.join(missing)} (for {cls.__name__})")
-    return cls(**{name: _convert(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+    if not hasattr(cls, "__pydantic_config__"):
+        setattr(cls, "__pydantic_config__", _CONFIG)  # noqa: B010
+    return TypeAdapter(cls)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the type ``hint``, or InputError."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        problem: InputError | None = None
-        for option in arguments:
-            if option is type(None):
-                continue
-            try:
-                return _convert(option, value, where)
-            except InputError as error:
-                problem = problem or error
-        raise problem or InputError(where, f"expected {hint}, found {value!r}")
-    if origin is typing.Literal:
-        if value in arguments:
-            return value
-        raise InputError(where, f"expected one of {', '.join(map(repr, arguments))}, found {value!r}")
-    if origin in (list, tuple):
-        if not isinstance(value, (list, tuple)):
-            raise InputError(where, f"expected a list, found {value!r}")
-        if origin is tuple and arguments and arguments[-1] is not Ellipsis:
-            if len(value) != len(arguments):
-                raise InputError(where, f"expected {len(arguments)} entries, found {len(value)}")
-            return tuple(
-                _convert(kind, item, f"{where}[{i}]")
-                for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
-            )
-        kind = arguments[0] if arguments else Any
-        return origin(_convert(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise InputError(where, f"expected a mapping, found {value!r}")
-        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value, where)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, bool):
-        raise InputError(where, f"expected int, found {value!r}")
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(hint, type) and isinstance(value, hint):
-        return value
-    advice = "YAML reads 1e-3 as text: write 1.0e-3" if hint is float and isinstance(value, str) else ""
-    raise InputError(where, f"expected {getattr(hint, '__name__', hint)}, found {value!r}", advice)
+def _readable(error: ValidationError, cls: Any, where: str) -> InputError:
+    """The first mistake that pydantic found, unknown names before all others, in this project's form."""
+    mistakes = sorted(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
+    first = mistakes[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, InputError):  # raised by a __post_init__
+        return own
+    *above, name = loc = first["loc"] or ("",)
+    if isinstance(loc[0], int):  # a positional argument
+        *above, name = loc = (_names(cls, [])[loc[0]], *loc[1:])
+    if first["type"] == "unexpected_keyword_argument":
+        return unknown(_place(where, *above), name, _names(cls, above))
+    place, found, kind = _place(where, *loc), first["input"], first["type"]
+    if kind in ("missing", "missing_argument"):
+        return InputError(place, "missing", f"known here: {', '.join(_names(cls, above))}")
+    if kind == "dataclass_type":
+        return InputError(place, f"expected a mapping, found {found!r}")
+    advice = "YAML reads 1e-3 as text: write 1.0e-3" if kind == "float_type" and isinstance(found, str) else ""
+    return InputError(place, f"{first['msg'].replace('Input should be', 'expected')}, found {found!r}", advice)
+
+
+def _place(where: str, *parts: object) -> str:
+    """`params.yaml`, `data`, `micc` -> `params.yaml: data.micc`."""
+    name = ".".join(str(part) for part in parts if part != "")
+    return f"{where}{': ' if where.endswith('.yaml') else '.'}{name}" if name else where
+
+
+def _names(cls: Any, parts: typing.Sequence[int | str]) -> list[str]:
+    """Names of the fields of the dataclass that is found by going down `parts` from `cls`."""
+    for part in parts:
+        hint = typing.get_type_hints(cls).get(str(part))
+        inner = [a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)]
+        cls = inner[0] if inner else cls
+    return [field.name for field in dataclasses.fields(cls) if field.init]
+
+
+def check_params(params: dict[str, Any], further: Callable[[], Mapping[str, type]] = dict) -> None:
+    """Find keys that nobody reads, anywhere in the tree, before anything runs.
+
+    A key is known when one of lib/profiles/*.yaml has it in that place, or when it is a field of one of `further`:
+    dataclasses by dotted section, asked for only when a key is in no profile (importing them takes time). The section
+    `loop` stands for every `loop`. In `pretrain.public` any key may stand.
+
+    Raises:
+        InputError: an unknown key, with the nearest known one; or a section with `runs` but no folder in lib/papers.
+    """
+    papers = {path.name for path in (LIB / "papers").iterdir() if (path / "__init__.py").is_file()}
+    for name, part in params.items():
+        if isinstance(part, dict) and "runs" in part and name not in papers:
+            raise unknown("params.yaml: a paper without a folder in lib/papers", name, sorted(papers))
+    known: dict[str, set[str]] = {"": set(papers)}
+    for path in sorted(PROFILE_FOLDER.glob("*.yaml")):
+        for place, keys in _mappings(load_params(path)):
+            known.setdefault(place, set()).update(keys)
+    classes: Mapping[str, Any] = {}
+    for place, keys in _mappings(params):
+        if place not in known and place not in classes:
+            continue  # a new paper, which its own training checks
+        names = known.get(place, set())
+        if not keys <= names:
+            classes = classes or further()
+            names = names | {field.name for field in dataclasses.fields(classes[place])} if place in classes else names
+        for key in sorted(keys - names):
+            raise unknown(_place("params.yaml", place), key, sorted(names))
+
+
+def _mappings(tree: dict[str, Any], place: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every mapping in the tree as its dotted place (all loops share one) and its keys."""
+    if place == "pretrain.public":
+        return
+    yield "loop" if place.endswith(".loop") else place, set(map(str, tree))
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _mappings(value, f"{place}.{key}" if place else str(key))
 
 
 def use_profile(name: str, path: str | Path = "params.yaml", *, force: bool = False) -> bool:

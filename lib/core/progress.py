@@ -1,35 +1,38 @@
-"""One progress bar for all loops."""
+"""What a run says while it works, on stderr: one progress bar for all loops, and log lines."""
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from tqdm import tqdm
+
 T = TypeVar("T")
+_START = time.monotonic()
+
+
+def log(message: str) -> None:
+    """Print `message` with the seconds since the process started."""
+    print(f"[{time.monotonic() - _START:7.1f} s] {message}", file=sys.stderr, flush=True)
 
 
 def progress(iterable: Iterable[T], desc: str = "", total: int | None = None, initial: int = 0) -> Iterator[T]:
-    """``iterable`` with a bar on stderr that counts from ``initial`` to ``total``.
+    """`iterable` with a bar that counts from `initial` to `total`.
 
-    Where stderr is a file or a pipe, one update every ten seconds. ``QUIET=1`` silences it. Falls back to the bare
-    iterable when tqdm is not installed.
+    Where stderr is a file or a pipe, one update every ten seconds. `QUIET=1` silences it.
     """
-    if os.environ.get("QUIET") == "1":
-        return iter(iterable)
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return iter(iterable)
     interactive = sys.stderr.isatty()
-    bar = tqdm(
-        iterable,
-        desc=desc,
-        total=total,
-        initial=initial,
-        file=sys.stderr,
-        mininterval=0.5 if interactive else 10.0,
-        miniters=None if interactive else 1,
-        dynamic_ncols=interactive,
-        leave=interactive,
+    return iter(
+        tqdm(
+            iterable,
+            desc=desc,
+            total=total,
+            initial=initial,
+            disable=os.environ.get("QUIET") == "1",
+            mininterval=0.5 if interactive else 10.0,
+            miniters=None if interactive else 1,
+            dynamic_ncols=interactive,
+            leave=interactive,
+        )
     )
-    return iter(bar)

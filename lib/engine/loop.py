@@ -17,7 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import fingerprint, load_checkpoint, read_meta, save_checkpoint
+from lib.core.checkpoint import load_checkpoint, read_meta, save_checkpoint
+from lib.core.errors import Interrupted
+from lib.core.files import fingerprint
 from lib.core.progress import progress
 from lib.engine.device import MixedPrecision, make_fabric
 
@@ -57,10 +59,6 @@ class LoopConfig:
 
 class DivergenceError(RuntimeError):
     """The loss became infinite, or rose far above where it had been."""
-
-
-class Interrupted(RuntimeError):
-    """The run was asked to stop; its checkpoint is written."""
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

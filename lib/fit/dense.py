@@ -7,7 +7,7 @@ stay. For each pair of views v, w and surface sample s that both see, the residu
     r_s = I_v(project_v(X_s)) - I_w(project_w(X_s)),
 
 added with weight ``photo_weight`` times the pair's own signal-to-noise ratio (:func:`_trust`) to the landmark objective of
-``lib.fit.landmarks`` and minimised with it, from coarse bands to fine ones. The objective has many local minima, so it is
+``lib.fit.joint`` and minimised with it, from coarse bands to fine ones. The objective has many local minima, so it is
 descended several times in different ways and the heads are averaged. Needs two views; with one nothing changes.
 """
 
@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
+from torch.nn.functional import interpolate
 
 from lib.core.errors import InputError
-from lib.fit.camera import FitCamera
+from lib.core.mesh import vertex_normals
+from lib.fit.camera import FitCamera, screen_of
 from lib.fit.descent import levenberg_marquardt
-from lib.fit.landmarks import (
+from lib.fit.joint import (
     FitOptions,
     FitProblem,
     FitResult,
@@ -32,7 +35,8 @@ from lib.fit.landmarks import (
     prepare,
     resume,
 )
-from lib.fit.model import LandmarkModel, vertex_normals
+from lib.fit.model import LandmarkModel
+from lib.renderers.rasterize import rasterize
 
 RHO = (0.05, 0.9)  # limits of the correlation between two pictures: one never counts for nothing, none for all
 
@@ -105,9 +109,6 @@ class _Picture:
 
 def _picture(grey: np.ndarray, sigma: float) -> _Picture:
     """The band around ``sigma`` px of a photograph (H, W)."""
-    import torch
-    from torch.nn.functional import interpolate
-
     height, width = grey.shape
     shrink = min(1.0, 2.0 / sigma)
     size = (max(16, round(height * shrink)), max(16, round(width * shrink)))
@@ -150,11 +151,6 @@ def visible_samples(
     samples: _Samples, vertices: np.ndarray, faces: np.ndarray, camera: FitCamera, size: tuple[int, int], minimum: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S,) bool: seen by the camera; (S,) cosine between surface and view."""
-    import torch
-
-    from lib.photos.texture import screen_of
-    from lib.renderers.rasterize import rasterize
-
     depth = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size).depth[0].numpy()
     points = np.einsum("sk,skc->sc", samples.bary, vertices[samples.corner])
     normal = np.einsum("sk,skc->sc", samples.bary, vertex_normals(vertices, faces)[samples.corner])

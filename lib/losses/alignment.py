@@ -1,51 +1,16 @@
-"""The view alignment loss of MVF-Net (Wu et al. 2019, equation 8) and the texture outside its masks."""
+"""The view alignment loss of MVF-Net (Wu et al. 2019, equation 8)."""
 
 from collections.abc import Callable
-from functools import lru_cache
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Flow", "alignment_loss", "both_flows", "fill_outside", "fill_texture", "flow_magnitude"]
+from lib.renderers.texture import NOMINAL_SIZE, fill_texture
 
-NOMINAL_SIZE = 224
-"""Side in px of the paper's images: lambda_1 and lambda_7 weigh pixel distances of this image size."""
+__all__ = ["Flow", "alignment_loss", "both_flows", "fill_outside", "flow_magnitude"]
 
 Flow = Callable[[Tensor, Tensor], Tensor]
 """A flow estimator: images (B, 3, H, W) in [0, 1], twice, to flow (B, 2, H, W) in px from the first to the second."""
-
-_SEED = 20190422
-
-
-@lru_cache(maxsize=8)
-def _texture(size: int) -> np.ndarray:
-    rng = np.random.default_rng(_SEED)
-    total = np.zeros((3, size, size))
-    wavelength = 4
-    while wavelength <= max(size // 2, 4):
-        cells = size // wavelength + 3
-        noise = torch.from_numpy(rng.normal(0, 1, (1, 3, cells, cells)))
-        grown = F.interpolate(noise, scale_factor=wavelength, mode="bicubic", align_corners=False)[0].numpy()
-        octave = grown[:, wavelength : wavelength + size, wavelength : wavelength + size]
-        total += octave / octave.std()
-        wavelength *= 2
-    # ranks instead of values: every channel uses the whole range evenly, whatever the sum of octaves looks like
-    order = total.reshape(3, -1).argsort(axis=1).argsort(axis=1)
-    return (order / (size * size - 1)).reshape(3, size, size).astype(np.float32)
-
-
-def fill_texture(size: int) -> Tensor:
-    """The static texture (3, size, size) in [0, 1] that stands outside the masks in both images of a flow pair.
-
-    Section 3.6.2 asks for textures "whose flow can be easily estimated": coloured noise in octaves from 4 px to half the
-    image, equalised to full contrast, so that every pyramid level of a flow network sees structure that does not move.
-    The same for every call of one size. Raises ValueError for a size below 8.
-    """
-    if size < 8:
-        raise ValueError(f"a fill texture needs at least 8 px, got {size}")
-    return torch.from_numpy(_texture(size).copy())
 
 
 def fill_outside(image: Tensor, mask: Tensor, texture: Tensor | None = None) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lib.data.crops import CONTOUR
-from lib.losses.alignment import NOMINAL_SIZE
+from lib.landmarks.ibug68 import CONTOUR
+from lib.renderers.texture import NOMINAL_SIZE
 
 __all__ = ["landmark_loss", "landmark_weights"]
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.data.crops import SPAN_MM
+from lib.landmarks.crops import SPAN_MM
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 __all__ = ["normalised_pose", "pose_loss"]

@@ -1,12 +1,12 @@
 """Errors of a reconstruction against a scan or a known truth; every published protocol is a list of named steps.
 
-from lib.metrics import SubjectScan, evaluate_subject
+from lib.metrics import SubjectScan, evaluate_detailed
 scan = SubjectScan(vertices, faces, landmarks)          # once per subject: the search trees are kept
-evaluate_subject(prediction, faces, marks, scan, truth, face_index)   # {"true_p2p": 1.23, "armse": ...}, in mm
+evaluate_detailed(prediction, faces, marks, scan, truth, face_index)["armse"].value   # in mm
 """
 
 from lib.metrics.outer import outer_faces
-from lib.metrics.protocols import PROTOCOLS, Outcome, Protocol, Step, evaluate_detailed, evaluate_subject
+from lib.metrics.protocols import PROTOCOLS, Outcome, Protocol, Step, evaluate_detailed
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Step",
     "SubjectScan",
     "evaluate_detailed",
-    "evaluate_subject",
     "nearest_landmarks",
     "outer_faces",
 ]

@@ -1,4 +1,4 @@
-"""Compiled inner loops of the surface distance; importing this module fails where numba is not installed."""
+"""Compiled inner loops of the surface distance."""
 
 import numpy as np
 from numba import njit

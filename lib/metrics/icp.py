@@ -70,39 +70,20 @@ def scaled_icp(source: Array, target: Array, tree: cKDTree, start: Similarity, i
     return total
 
 
-def rigid_icp(
-    points: Array, scan: SubjectScan, max_distance: float, iterations: int, backend: str = "auto"
-) -> Similarity:
-    """Rigid ICP of ``points`` (N,3), already roughly aligned, onto a scan.
+def rigid_icp(points: Array, scan: SubjectScan, max_distance: float, iterations: int) -> Similarity:
+    """Rigid ICP of ``points`` (N,3) mm, already roughly aligned, onto a scan: plane to plane, by small_gicp.
 
     Args:
         max_distance: pairs further apart than this (mm) are not used: holes, hair, ears of the other mesh.
-        backend: "small_gicp" (generalised ICP, plane to plane; Segal et al. 2009), "scipy" (own point-to-plane
-            Gauss-Newton, for machines without small_gicp) or "auto". They agree to a few hundredths of a millimetre.
 
     Raises:
-        InputError: an unknown backend, or no pair within ``max_distance``.
+        InputError: no pair within ``max_distance``, or small_gicp is not installed.
+
+    Source: generalised ICP, Segal et al. 2009.
     """
-    if backend == "auto":
-        backend = icp_backend()
-    if backend == "small_gicp":
-        return _small_gicp(points, scan, max_distance, iterations)
-    if backend == "scipy":
-        return _gauss_newton(points, scan, max_distance, iterations)
-    raise InputError("ICP backend", f"one of auto, small_gicp, scipy; found {backend!r}")
-
-
-def icp_backend() -> str:
-    """What "auto" means on this machine; goes into the provenance of every table."""
-    from importlib.util import find_spec
-
-    return "small_gicp" if find_spec("small_gicp") else "scipy"
-
-
-def _small_gicp(points: Array, scan: SubjectScan, max_distance: float, iterations: int) -> Similarity:
+    cloud, tree = scan.icp_target
     import small_gicp
 
-    cloud, tree = scan.icp_target
     source = small_gicp.PointCloud(np.ascontiguousarray(points))
     small_gicp.estimate_covariances(source, small_gicp.KdTree(source), num_neighbors=12, num_threads=1)
     # not its PLANE_ICP: that weights the residual by the normal component by component, which is no distance to a
@@ -122,26 +103,6 @@ def _small_gicp(points: Array, scan: SubjectScan, max_distance: float, iteration
         raise InputError(scan.name, f"a prediction within {max_distance} mm of the scan after landmark alignment")
     matrix = result.T_target_source
     return Similarity(1.0, matrix[:3, :3].copy(), matrix[:3, 3].copy())
-
-
-def _gauss_newton(points: Array, scan: SubjectScan, max_distance: float, iterations: int) -> Similarity:
-    total = IDENTITY
-    moved = points
-    for _ in range(iterations):
-        distance, nearest = scan.query.tree.query(moved, distance_upper_bound=max_distance)
-        near = np.isfinite(distance)
-        if near.sum() < 6:
-            raise InputError(scan.name, f"a prediction within {max_distance} mm of the scan after landmark alignment")
-        p, n = moved[near], scan.normals[nearest[near]]
-        centre = p.mean(axis=0)  # rotating about the middle keeps the normal equations well conditioned
-        residual = np.einsum("ij,ij->i", scan.vertices[nearest[near]] - p, n)
-        step = np.linalg.lstsq(np.c_[np.cross(p - centre, n), n], residual, rcond=None)[0]
-        rotation = _rotation(step[:3])
-        move = Similarity(1.0, rotation, centre - rotation @ centre + step[3:])
-        total, moved = move.after(total), move(moved)
-        if np.linalg.norm(step[:3]) < 1e-6 and np.linalg.norm(step[3:]) < 1e-5:
-            break
-    return total
 
 
 def surface_icp(

@@ -170,22 +170,37 @@ def evaluate_detailed(
     vertices: ArrayLike,
     faces: ArrayLike,
     landmarks: ArrayLike,
-    scan: SubjectScan | Any,
+    scan: SubjectScan,
     truth: ArrayLike | None = None,
     face_index: ArrayLike | None = None,
     protocols: Iterable[str] | None = None,
     known: Mapping[str, Protocol] = PROTOCOLS,
 ) -> dict[str, Outcome]:
-    """Run protocols on one prediction of one subject; arguments as in :func:`evaluate_subject`.
+    """Run protocols on one prediction of one subject.
 
-    Protocols with a common beginning share the work up to where they part.
+    Args:
+        vertices: (N,3) the prediction, any frame, any length unit (every protocol aligns; all but
+            ``true_p2p_rigid`` fit the scale).
+        faces: (F,3) its triangles. ARMSE measures the surface these make up to 95 mm from the nose, so leave out
+            what no scanner sees (mouth cavity, backs of the eyeballs): vertices without triangles are ignored there.
+        landmarks: (51,) or (68,) vertex numbers of the iBUG points in the prediction, -1 for unknown.
+        scan: the subject's ground truth, a `SubjectScan` built once for all methods.
+        truth: (N,3) registered true vertices in mm, in the prediction's topology, where known (synthetic data).
+        face_index: (Nc,) vertex numbers of the cropped face.
+        protocols: names from ``known``; all that the given truth allows when None.
+
+    Returns:
+        by protocol's name; protocols with a common beginning share the work up to where they part.
+
+    Raises:
+        InputError: malformed input, or a prediction so far off that a protocol has nothing to measure.
     """
     possible = [name for name, p in known.items() if (truth is not None or not p.needs_truth) and p.scale_from is None]
     names = possible if protocols is None else list(protocols)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError("protocols", f"no {', '.join(unknown)}; there are {', '.join(known)}")
-    first = start(vertices, faces, landmarks, SubjectScan.prepared(scan), truth, face_index)
+    first = start(vertices, faces, landmarks, scan, truth, face_index)
     done: dict[tuple[Step, ...], State] = {(): first}
     result = {}
     for name in names:
@@ -202,33 +217,3 @@ def evaluate_detailed(
             errors[match.ids] = np.where(match.valid, state.distances[0], np.nan)
         result[name] = Outcome(state.value, errors, state.transform.scale)
     return result
-
-
-def evaluate_subject(
-    vertices: ArrayLike,
-    faces: ArrayLike,
-    landmarks: ArrayLike,
-    scan: SubjectScan | Any,
-    truth: ArrayLike | None = None,
-    face_index: ArrayLike | None = None,
-    protocols: Iterable[str] | None = None,
-) -> dict[str, float]:
-    """Errors in mm of one prediction by every protocol asked for.
-
-    Args:
-        vertices: (N,3) the prediction, any frame, any length unit (every protocol aligns; all but
-            ``true_p2p_rigid`` fit the scale).
-        faces: (F,3) its triangles. ARMSE measures the surface these make up to 95 mm from the nose, so leave out
-            what no scanner sees (mouth cavity, backs of the eyeballs): vertices without triangles are ignored there.
-        landmarks: (51,) or (68,) vertex numbers of the iBUG points in the prediction, -1 for unknown.
-        scan: the subject's ground truth, a `SubjectScan` built once for all methods, or a `lib.core.mesh.Mesh` with
-            landmarks (the same object for all methods, then its search trees are kept too).
-        truth: (N,3) registered true vertices in mm, in the prediction's topology, where known (synthetic data).
-        face_index: (Nc,) vertex numbers of the cropped face.
-        protocols: names from `PROTOCOLS`; all that the given truth allows when None.
-
-    Raises:
-        InputError: malformed input, or a prediction so far off that a protocol has nothing to measure.
-    """
-    outcome = evaluate_detailed(vertices, faces, landmarks, scan, truth, face_index, protocols)
-    return {name: result.value for name, result in outcome.items()}

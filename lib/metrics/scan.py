@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from lib.core.errors import InputError
-from lib.metrics.surface import MeshQuery, boundary_vertices, vertex_normals
+from lib.core.mesh import vertex_normals
+from lib.metrics.surface import MeshQuery, boundary_vertices
 
 NOSE_TIP = 13  # position of the nose tip among the 51 inner landmarks (iBUG 31 in the 1-based numbering of 68)
 
@@ -123,18 +124,6 @@ class SubjectScan:
             )
         return cls(mesh.vertices, mesh.faces, marks, name)
 
-    @classmethod
-    def prepared(cls, scan: Any) -> "SubjectScan":
-        """``scan`` itself, or the prepared form of a mesh with landmarks; the last few are kept for the next method."""
-        if isinstance(scan, cls):
-            return scan
-        for mesh, ready in _RECENT:
-            if mesh is scan:
-                return ready
-        _RECENT.append((scan, cls.from_mesh(scan)))
-        del _RECENT[:-4]
-        return _RECENT[-1][1]
-
     def cropped(self, radius: float) -> "SubjectScan":
         """The part within ``radius`` mm of the nose tip, made once and kept; landmarks further away become unknown.
 
@@ -167,13 +156,17 @@ class SubjectScan:
 
     @cached_property
     def icp_target(self) -> Any:
-        """The scan as small_gicp wants it: (cloud with covariances, tree)."""
-        import small_gicp
+        """The scan as small_gicp wants it: (cloud with covariances, tree).
+
+        Raises:
+            InputError: small_gicp is not installed.
+        """
+        try:
+            import small_gicp
+        except ImportError as error:
+            raise InputError("small_gicp", "is not installed, ICP needs it", "pip install small_gicp") from error
 
         cloud = small_gicp.PointCloud(self.vertices)
         tree = small_gicp.KdTree(cloud)
         small_gicp.estimate_covariances(cloud, tree, num_neighbors=12, num_threads=1)
         return cloud, tree
-
-
-_RECENT: list[tuple[Any, SubjectScan]] = []

@@ -183,9 +183,9 @@ def icp_scaled(state: State, iterations: int) -> State:
 
 
 @register("align.icp_rigid")
-def icp_rigid(state: State, max_distance: float, iterations: int, backend: str = "auto") -> State:
+def icp_rigid(state: State, max_distance: float, iterations: int) -> State:
     """Rigid ICP onto the scan (small_gicp's generalised ICP)."""
-    return _moved(state, rigid_icp(state.points, state.scan, max_distance, iterations, backend))
+    return _moved(state, rigid_icp(state.points, state.scan, max_distance, iterations))
 
 
 @register("align.icp_surface")

@@ -1,10 +1,10 @@
 """Exact distances from points to a triangle mesh, from a KD-tree of vertices and one of triangle centres."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from lib.metrics._kernels import distance2, incident_feet
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -50,39 +50,12 @@ def closest_on_triangles(p: Array, a: Array, b: Array, c: Array) -> tuple[Array,
     return q, best
 
 
-def _distance2_numpy(points: Array, corners: Array, which_point: Index, which_face: Index) -> Array:
-    """Squared distances of chosen (point, triangle) pairs: (P,)."""
-    tri = corners[which_face]
-    return closest_on_triangles(points[which_point], tri[:, 0], tri[:, 1], tri[:, 2])[1]
-
-
-_distance2: Any = _distance2_numpy
-_incident_feet: Any = None
-try:  # the compiled twins of numpy functions are up to ten times faster; tests hold them together
-    from lib.metrics._kernels import distance2 as _distance2
-    from lib.metrics._kernels import incident_feet as _incident_feet
-except ImportError:
-    pass
-
-
 def incident_table(faces: Index, n_vertices: int) -> tuple[Index, Index]:
     """Which triangles touch each vertex, as a compressed table: those of v are ``rows[start[v]:start[v + 1]]``."""
     rows = np.argsort(faces.ravel(), kind="stable") // 3
     start = np.zeros(n_vertices + 1, dtype=np.int64)
     np.cumsum(np.bincount(faces.ravel(), minlength=n_vertices), out=start[1:])
     return rows.astype(np.int64), start
-
-
-def vertex_normals(vertices: Array, faces: Index) -> Array:
-    """Area-weighted unit normals (N,3); zero where no triangle with an area touches the vertex."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    total = np.zeros_like(vertices)
-    for axis in range(3):
-        for corner in range(3):
-            total[:, axis] += np.bincount(faces[:, corner], normal[:, axis], minlength=len(vertices))
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return total / np.where(length > 0, length, 1.0)
 
 
 def boundary_vertices(faces: Index, n_vertices: int) -> NDArray[np.bool_]:
@@ -143,12 +116,9 @@ class MeshQuery:
         below the distance to the whole mesh.
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
-        if _incident_feet is not None:
-            if nearest is None:
-                nearest = self.tree.query(points)[1].astype(np.int64)
-            return np.asarray(_incident_feet(points, nearest, self.vertices, self.corners, *self.incident))
-        nearest, face, _ = self._incident_search(points)
-        return self._foot(points, face, nearest)
+        if nearest is None:
+            nearest = self.tree.query(points)[1].astype(np.int64)
+        return np.asarray(incident_feet(points, nearest, self.vertices, self.corners, *self.incident))
 
     def closest(self, points: Array) -> Array:
         """Closest points (Q,3) on the whole mesh, exact.
@@ -169,7 +139,7 @@ class MeshQuery:
                 i, j = np.nonzero(distance < reach[:, None])
                 if len(i):
                     which, candidates = open_[i], rows[column[i, j]]
-                    d2 = _distance2(points, self.corners, which, candidates)
+                    d2 = distance2(points, self.corners, which, candidates)
                     order = np.lexsort((candidates, d2, i))
                     first = np.r_[True, i[order][1:] != i[order][:-1]]
                     pick = order[first]
@@ -197,7 +167,7 @@ class MeshQuery:
             inside = np.arange(n.sum()) - np.repeat(offset, n)
             candidates = rows[np.repeat(start[nearest[has]], n) + inside]
             which = np.repeat(has, n)
-            d2 = _distance2(points, self.corners, which, candidates)
+            d2 = distance2(points, self.corners, which, candidates)
             least = np.minimum.reduceat(d2, offset)
             first = np.flatnonzero(d2 == np.repeat(least, n))
             _, unique = np.unique(which[first], return_index=True)

@@ -13,7 +13,7 @@ from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
 
 @dataclass(frozen=True)
 class Views:
-    """V photographs of one face for each of B faces, already cropped (see `lib.data.crops`).
+    """V photographs of one face for each of B faces, already cropped (see `lib.landmarks.crops`).
 
     images: (B, V, 3, H, W) float in [0, 1], RGB.
     K: (B, V, 3, 3) calibration of each crop in pixels, pixel centres at +0.5.

@@ -1,51 +1,21 @@
 """A face recognition network: photographs to unit feature vectors that are close for one person, far for two.
 
 Genova et al. (2018) compare renderings with photographs through such a network. The offline one is trained here on
-synthetic people (`lib.train_identity`); public weights of a VGG-16 in torchvision's layout are taken instead when a user
-has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `classifier.3.*` of a state dict, from which fc7 is
+synthetic people (`lib.engine.pretraining.identity`); public weights of a VGG-16 in torchvision's layout are taken instead when
+a user has them (VGG-Face, for example): `features.N.*`, `classifier.0.*` and `classifier.3.*` of a state dict, from which fc7 is
 read, for 224-pixel images normalised as torchvision does.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
 from torch.nn.utils import skip_init
 
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
-from lib.core.params import from_dict, section
 from lib.models.parts.encoders import build_encoder, vgg16
-
-
-@dataclass
-class IdentityConfig:
-    """mvfnet.identity of params.yaml. path: public weights, or null to train; dim: length of the feature vector;
-    temperature: of the softmax; loop: the training loop's settings, its batch size in people."""
-
-    path: Path | None = None
-    dim: int = 128
-    temperature: float = 0.1
-    loop: dict[str, Any] = field(default_factory=dict)
-
-
-def identity_config(params: dict[str, Any]) -> IdentityConfig:
-    """The section mvfnet.identity. Raises InputError when it is absent or malformed."""
-    return from_dict(IdentityConfig, section(params, "mvfnet.identity"), "params.yaml: mvfnet.identity")
-
-
-def identity_path(profile: str, backbone: str) -> Path:
-    """Where the network trained here is."""
-    return Path("data") / profile / "identity" / f"{backbone}.safetensors"
-
-
-def load_recogniser(params: dict[str, Any]) -> nn.Module:
-    """The frozen identity network of the active parameters: public weights when named, else the one trained here."""
-    config = identity_config(params)
-    return load_identity_net(identity_path(params["profile"], params["mvfnet"]["backbone"]), config.path)
+from lib.models.pretrained import fill, read_state_dict
 
 
 class IdentityNet(nn.Module):
@@ -96,25 +66,21 @@ def load_identity_net(path: str | Path, public: str | Path | None = None) -> nn.
 def _load_own(path: Path) -> IdentityNet:
     meta = read_meta(path)
     if meta.get("kind") != "identity":
-        raise InputError(path, "a network trained by lib.train_identity", f"its header says {meta.get('kind')!r}")
+        raise InputError(
+            path, "a network trained by lib.engine.pretraining.identity", f"its header says {meta.get('kind')!r}"
+        )
     net = IdentityNet(meta["backbone"], meta["dim"])
     load_weights(path, net)
     return net
 
 
 def _load_public(path: Path) -> PublicVGG:
-    if not path.is_file():
-        raise InputError(path, "no such file", "set mvfnet.identity.path to null to use the network trained here")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means "not a plain state dict"
-        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
-    trunk = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-    try:
-        net = PublicVGG(len(state["classifier.3.bias"]))
-        net.encoder.trunk.load_state_dict(trunk)
-        for ours, theirs in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
-            net.get_submodule(ours).load_state_dict({k: state[f"{theirs}.{k}"] for k in ("weight", "bias")})
-    except (RuntimeError, KeyError) as error:
-        raise InputError(path, "a VGG-16 in torchvision's layout", str(error).splitlines()[0]) from error
+    state = read_state_dict(path, "set mvfnet.identity.path to null to use the network trained here")
+    expected = "a VGG-16 in torchvision's layout"
+    if "classifier.3.bias" not in state:
+        raise InputError(path, expected, "it lacks classifier.3.bias")
+    net = PublicVGG(len(state["classifier.3.bias"]))
+    names = {"features.": "encoder.trunk.", "classifier.0.": "fc6.", "classifier.3.": "fc7."}
+    ours = {o + k.removeprefix(t): v for k, v in state.items() for t, o in names.items() if k.startswith(t)}
+    fill(net, ours, path, expected)
     return net

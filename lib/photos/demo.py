@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from lib.core.files import atomic_write_bytes
-from lib.fit.crossvalidate import face_error
 from lib.fit.model import LandmarkModel
-from lib.fit.twin_images import twin_pictures
-from lib.fit.twins import Disturbance, TwinSubject, make_twins
-from lib.photos.overlay import to_png
+from lib.photos.export import png_bytes
+from lib.photos.tuning.people import Disturbance, TwinSubject, make_twins
+from lib.photos.tuning.pictures import twin_pictures
+from lib.photos.tuning.prior import face_error
 
 YAWS = {"left": -38.0, "front": 0.0, "right": 38.0}
 
@@ -43,7 +43,7 @@ def make_triplet(model: Any, population: Any, folder: str | Path, seed: int = 3,
     paths = []
     for name, picture in zip(YAWS, pictures, strict=True):
         path = Path(folder) / f"{name}.png"
-        atomic_write_bytes(path, to_png(picture))
+        atomic_write_bytes(path, png_bytes(picture, optimize=True))
         paths.append(path)
     return Triplet(paths, twin.vertices[0], albedo, twin, linear)
 

@@ -28,7 +28,6 @@ __all__ = [
     "intrinsics",
     "look_at",
     "matrix_to_euler",
-    "matrix_to_quaternion",
     "quaternion_to_matrix",
 ]
 
@@ -75,30 +74,6 @@ def quaternion_to_matrix(q: Tensor) -> Tensor:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def matrix_to_quaternion(R: Tensor) -> Tensor:
-    """Rotation (..., 3, 3) -> unit quaternion (..., 4), (w, x, y, z) with w >= 0.
-
-    Four equivalent formulas exist, each singular somewhere; the one with the largest divisor is taken per matrix
-    (Shepperd's method), so all rotations, half turns included, are accurate and have finite gradients.
-    """
-    m00, m11, m22 = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    a, b, c = R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]
-    d, e, f = R[..., 0, 1] + R[..., 1, 0], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 2] + R[..., 2, 1]
-    # row k is 4 q_k (w, x, y, z); its own k-th entry 4 q_k^2 tells how well conditioned it is
-    candidates = _matrix(
-        [
-            [1 + m00 + m11 + m22, a, b, c],
-            [a, 1 + m00 - m11 - m22, d, e],
-            [b, d, 1 - m00 + m11 - m22, f],
-            [c, e, f, 1 - m00 - m11 + m22],
-        ]
-    )
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
-    q = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
-    q = q / q.norm(dim=-1, keepdim=True)
-    return torch.where(q[..., :1] < 0, -q, q)
 
 
 def intrinsics(f: Tensor | float, cx: Tensor | float, cy: Tensor | float) -> Tensor:

@@ -23,30 +23,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.cameras import WeakPerspectiveCamera
+from lib.renderers.fragments import Fragments
 from lib.renderers.interpolate import gather_corners
 from lib.renderers.raster_numba import rasterize_numba
-from lib.renderers.rasterize import Fragments, attach_barycentrics, barycentric, rasterize, resolve_backend
+from lib.renderers.rasterize import barycentric, rasterize, resolve_backend
 from lib.renderers.texture import sample_image
 
-__all__ = ["PAIRS", "CrossView", "PairRenders", "Sampling", "render_pairs", "rendered_projection"]
+__all__ = ["PAIRS", "PairRenders", "Sampling", "render_pairs"]
 
-PAIRS = ((0, 1), (0, 2), (1, 0), (2, 0))
+PAIRS = ((FRONT, LEFT), (FRONT, RIGHT), (LEFT, FRONT), (RIGHT, FRONT))
 """(target, source) of the four pairs (I_B, I_A->B), (I_B, I_C->B), (I_A, I_B->A), (I_C, I_B->C); views 0 front (B),
 1 left (A), 2 right (C)."""
 
 Sampling = Literal["pixel", "vertex"]
-
-
-@dataclass
-class CrossView:
-    """image (B, 3, H, W), zero outside the mesh; mask (B, H, W) bool, pixels that the mesh covers; fragments of the target
-    view; screen (B, N, 3), the vertices in the target image (px, px, mm)."""
-
-    image: Tensor
-    mask: Tensor
-    fragments: Fragments
-    screen: Tensor
 
 
 @dataclass
@@ -63,50 +54,24 @@ class PairRenders:
     screen: Tensor
 
 
-def rendered_projection(
-    vertices: Tensor,
-    faces: Tensor,
-    source_image: Tensor,
-    source: WeakPerspectiveCamera,
-    target: WeakPerspectiveCamera,
-    size: int,
-    backend: str = "auto",
-    sampling: Sampling = "pixel",
-) -> CrossView:
-    """I_A->B of equations (3) and (4): the mesh with the source image's texture, seen by the target camera.
-
-    Args:
-        vertices: (B, N, 3) mm, head frame. faces: (F, 3), counter-clockwise seen from outside; faces seen from behind are
-            not drawn.
-        source_image: (B, 3, H, W). source, target: B cameras each.
-        size: side of the target image, px.
-
-    Occlusion in the source view is not handled here: a surface point hidden there takes the colour of whatever hides it
-    (section 3.4); the masks of section 3.5 exclude such regions.
-    """
-    screen = target.project(vertices)
-    face_id = _visible(screen, faces, size, backend)
-    frag = attach_barycentrics(face_id, screen, faces, perspective=False)
-    weights = frag.bary.reshape(-1, 3).index_select(0, frag.pixels)
-    uv = source.project(vertices)[:, None, :, :2]
-    surface = _Surface(frag.face_id, *gather_corners(frag, faces), frag.pixels, weights)
-    return CrossView(_textured(surface, uv, source_image[:, None], sampling)[:, 0], frag.mask, frag, screen)
-
-
 def render_pairs(
     vertices: Tensor,
     faces: Tensor,
     images: Tensor,
     cameras: WeakPerspectiveCamera,
     pairs: Sequence[tuple[int, int]] = PAIRS,
-    backend: str = "auto",
+    backend: str | None = None,
     sampling: Sampling = "pixel",
 ) -> PairRenders:
-    """All rendered projections of B scenes with V views: each target view is rasterised once, whatever its pairs.
+    """I_A->B of equations (3) and (4), the mesh with a source view's texture seen by a target view, for all pairs of B scenes.
+
+    Each target view is rasterised once, whatever its pairs. Faces seen from behind are not drawn. Occlusion in the source is not
+    handled here: a surface point hidden there takes the colour of whatever hides it (section 3.4); the masks of section
+    3.5 exclude such regions.
 
     Args:
-        vertices: (B, N, 3) mm. faces: (F, 3). images: (B, V, 3, S, S). cameras: B * V, the view running fastest.
-        pairs: (target, source) indices of views.
+        vertices: (B, N, 3) mm, head frame. faces: (F, 3), counter-clockwise seen from outside. images: (B, V, 3, S, S).
+        cameras: B * V, the view running fastest. pairs: (target, source) indices of views.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -133,7 +98,7 @@ def render_pairs(
     return PairRenders(torch.stack([out[k] for k in range(len(pairs))], 1), face_id >= 0, face_id, screen)
 
 
-def _visible(screen: Tensor, faces: Tensor, size: int, backend: str) -> Tensor:
+def _visible(screen: Tensor, faces: Tensor, size: int, backend: str | None) -> Tensor:
     """Visible faces (B, size, size) int64 of weak-perspective screens (B, N, 3); no gradient."""
     with torch.no_grad():
         if resolve_backend(backend, screen.device) == "numba":

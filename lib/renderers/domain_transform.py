@@ -5,7 +5,7 @@ neighbouring pixels in the transformed domain: 1 plus the guide's colour step ti
 paper). Across an edge of the guide d is large, a^d vanishes and nothing leaks. Three iterations with shrinking sigma
 (equation 14) hide the alternation of directions.
 
-CPU tensors go through a compiled kernel when numba is installed; everything else through torch, with the same values up to
+CPU tensors go through a compiled kernel; everything else through torch, with the same values up to
 rounding.
 """
 
@@ -13,55 +13,52 @@ import math
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
-
-from lib.renderers.raster_numba import HAVE_NUMBA
 
 __all__ = ["domain_transform"]
 
 ITERATIONS = 3
 
-if HAVE_NUMBA:
-    from numba import njit
 
-    @njit(nogil=True, cache=True)
-    def _filter_numba(values, guide, share, sigma_s, ratio, iterations):  # type: ignore[no-untyped-def]
-        """values (B, H, W) float32, filtered in place along the guide (G, C, H, W); image b has the guide b // share."""
-        h, w = values.shape[1], values.shape[2]
-        channels = guide.shape[1]
-        right, below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
-        feed_right, feed_below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
-        for g in range(guide.shape[0]):
-            picture = guide[g]
+@njit(nogil=True, cache=True)
+def _filter_numba(values, guide, share, sigma_s, ratio, iterations):  # type: ignore[no-untyped-def]
+    """values (B, H, W) float32, filtered in place along the guide (G, C, H, W); image b has the guide b // share."""
+    h, w = values.shape[1], values.shape[2]
+    channels = guide.shape[1]
+    right, below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
+    feed_right, feed_below = np.empty((h, w), np.float32), np.empty((h, w), np.float32)
+    for g in range(guide.shape[0]):
+        picture = guide[g]
+        for y in range(h):
+            for x in range(w):
+                dx, dy = np.float32(0.0), np.float32(0.0)
+                for c in range(channels):
+                    if x > 0:
+                        dx += abs(picture[c, y, x] - picture[c, y, x - 1])
+                    if y > 0:
+                        dy += abs(picture[c, y, x] - picture[c, y - 1, x])
+                right[y, x], below[y, x] = 1.0 + ratio * dx, 1.0 + ratio * dy
+        for i in range(iterations):
+            sigma = sigma_s * math.sqrt(3.0) * 2.0 ** (iterations - 1 - i) / math.sqrt(4.0**iterations - 1.0)
+            log_a = np.float32(-math.sqrt(2.0) / sigma)
             for y in range(h):
                 for x in range(w):
-                    dx, dy = np.float32(0.0), np.float32(0.0)
-                    for c in range(channels):
-                        if x > 0:
-                            dx += abs(picture[c, y, x] - picture[c, y, x - 1])
-                        if y > 0:
-                            dy += abs(picture[c, y, x] - picture[c, y - 1, x])
-                    right[y, x], below[y, x] = 1.0 + ratio * dx, 1.0 + ratio * dy
-            for i in range(iterations):
-                sigma = sigma_s * math.sqrt(3.0) * 2.0 ** (iterations - 1 - i) / math.sqrt(4.0**iterations - 1.0)
-                log_a = np.float32(-math.sqrt(2.0) / sigma)
+                    feed_right[y, x] = math.exp(log_a * right[y, x])
+                    feed_below[y, x] = math.exp(log_a * below[y, x])
+            for b in range(g * share, (g + 1) * share):
+                v = values[b]
                 for y in range(h):
+                    for x in range(1, w):
+                        v[y, x] += feed_right[y, x] * (v[y, x - 1] - v[y, x])
+                    for x in range(w - 2, -1, -1):
+                        v[y, x] += feed_right[y, x + 1] * (v[y, x + 1] - v[y, x])
+                for y in range(1, h):
                     for x in range(w):
-                        feed_right[y, x] = math.exp(log_a * right[y, x])
-                        feed_below[y, x] = math.exp(log_a * below[y, x])
-                for b in range(g * share, (g + 1) * share):
-                    v = values[b]
-                    for y in range(h):
-                        for x in range(1, w):
-                            v[y, x] += feed_right[y, x] * (v[y, x - 1] - v[y, x])
-                        for x in range(w - 2, -1, -1):
-                            v[y, x] += feed_right[y, x + 1] * (v[y, x + 1] - v[y, x])
-                    for y in range(1, h):
-                        for x in range(w):
-                            v[y, x] += feed_below[y, x] * (v[y - 1, x] - v[y, x])
-                    for y in range(h - 2, -1, -1):
-                        for x in range(w):
-                            v[y, x] += feed_below[y + 1, x] * (v[y + 1, x] - v[y, x])
+                        v[y, x] += feed_below[y, x] * (v[y - 1, x] - v[y, x])
+                for y in range(h - 2, -1, -1):
+                    for x in range(w):
+                        v[y, x] += feed_below[y + 1, x] * (v[y + 1, x] - v[y, x])
 
 
 def domain_transform(
@@ -86,7 +83,7 @@ def domain_transform(
         raise ValueError(f"sigma_s, sigma_r and iterations must be positive: {sigma_s}, {sigma_r}, {iterations}")
     if backend not in ("auto", "numba", "torch"):
         raise ValueError(f"unknown backend {backend!r}")
-    if backend == "numba" or (backend == "auto" and HAVE_NUMBA and values.device.type == "cpu"):
+    if backend == "numba" or (backend == "auto" and values.device.type == "cpu"):
         out = np.array(values.detach().cpu().numpy(), np.float32, order="C")
         edges = np.ascontiguousarray(guide.detach().cpu().numpy(), np.float32)
         share = len(out) // max(len(edges), 1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.renderers.rasterize import Fragments
+from lib.renderers.fragments import Fragments
 
 __all__ = ["gather_corners", "interpolate", "interpolate_pixels", "scatter_pixels"]
 

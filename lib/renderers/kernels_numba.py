@@ -134,7 +134,7 @@ def rasterize_range(screen, faces, perspective, near, cull, with_bary, first, la
 
 @njit(nogil=True, cache=True)
 def shade_range(screen, faces, albedo, normals, sh, perspective, near, cull, ss, first, last, rgb, mask):
-    """Shaded images first..last-1, averaged over ss x ss samples a pixel; see ``render_shaded_numba``."""
+    """Shaded images first..last-1, averaged over ss x ss samples a pixel; see ``render_shaded``."""
     height, width = mask.shape[1], mask.shape[2]
     ids = np.empty((height * ss, width * ss), np.int32)
     zbuf = np.empty((height * ss, width * ss), np.float32)

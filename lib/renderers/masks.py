@@ -20,12 +20,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.crossview import PAIRS
 from lib.renderers.domain_transform import domain_transform
 
 __all__ = ["covisible_side", "observed_masks", "rendered_masks", "snap_to_edges"]
 
-FRONT, LEFT, RIGHT = 0, 1, 2
 NOSE_TIP, LOWER_LIP = 30, 57
 INNER_BROW = {LEFT: 21, RIGHT: 22}
 """Inner end of the eyebrow on the far side, seen from the left or the right view."""

@@ -10,7 +10,12 @@ import importlib.util
 import torch
 from torch import Tensor
 
-__all__ = ["available", "screen_to_ndc", "visible_faces_pytorch3d"]
+__all__ = ["INSTALL", "available", "screen_to_ndc", "visible_faces_pytorch3d"]
+
+INSTALL = (
+    "PyPI has no build for this Python and torch; from source (half an hour): pip install --no-build-isolation "
+    "'git+https://github.com/facebookresearch/pytorch3d.git@v0.7.9'; or choose auto, numba or torch"
+)
 
 
 def available() -> bool:

@@ -14,77 +14,83 @@ Rules, the same in every backend of this package (``torch`` and ``numba`` agree 
 * An empty mesh, or one fully off the screen, gives an image of background.
 
 Visibility is not differentiable. Barycentrics and depth are recomputed from ``screen`` in torch for the visible face of
-each pixel, and are exact derivatives there; what moves across an occlusion boundary has no gradient (for outlines see
-``silhouette.py``).
+each pixel, and are exact derivatives there; what moves across an occlusion boundary has no gradient.
+
+Which backend runs is one choice for a whole process and its workers: the key ``renderer`` of params.yaml, see :func:`use`.
 """
 
-from dataclasses import dataclass, field
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lib.core.errors import InputError
 from lib.renderers import raster_pytorch3d
-from lib.renderers.raster_numba import HAVE_NUMBA, rasterize_numba
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments
+from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.raster_torch import visible_faces_torch
 
-__all__ = ["BACKENDS", "DEFAULT_NEAR", "Fragments", "available_backends", "rasterize", "resolve_backend"]
+__all__ = ["BACKENDS", "attach_barycentrics", "available_backends", "rasterize", "resolve_backend", "use"]
 
 BACKENDS = ("torch", "numba", "pytorch3d")
-DEFAULT_NEAR = 1.0  # mm
-
-
-@dataclass
-class Fragments:
-    """What each pixel sees.
-
-    face_id (B, H, W) int64, -1 for background; bary (B, H, W, 3), weights of the face's vertices in the order of
-    ``faces``, perspective-correct for a perspective camera, zero for background; depth (B, H, W), mm along the optical
-    axis, zero for background.
-    """
-
-    face_id: Tensor
-    bary: Tensor
-    depth: Tensor
-    _pixels: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, H, W) bool: covered pixels."""
-        return self.face_id >= 0
-
-    @property
-    def pixels(self) -> Tensor:
-        """(P,) int64: flat indices of covered pixels into a (B * H * W) image; computed once."""
-        if self._pixels is None:
-            self._pixels = self.face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
-        return self._pixels
+ENVIRONMENT = "FACE_RENDERER"  # where a process leaves its choice for the worker processes that it starts
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that can run here; "torch" always can."""
-    found = {"torch": True, "numba": HAVE_NUMBA, "pytorch3d": raster_pytorch3d.available()}
-    return tuple(name for name in BACKENDS if found[name])
+    """Names of the backends that can run here; only "pytorch3d" may be missing."""
+    return tuple(name for name in BACKENDS if name != "pytorch3d" or raster_pytorch3d.available())
 
 
-def resolve_backend(backend: str, device: torch.device) -> str:
-    """The backend that ``backend`` means on ``device``: "auto" is numba for CPU tensors when installed, else torch.
+def use(choice: str | Mapping[str, Any]) -> str:
+    """Render with this backend from now on, in this process and in the worker processes that it starts.
 
-    Raises ValueError for an unknown name and RuntimeError for one that is not installed.
+    Args:
+        choice: "auto", "torch", "numba" or "pytorch3d"; or the parameter tree, whose ``renderer`` it is ("auto" when the
+            key is absent).
+
+    Returns:
+        the name of the choice.
+
+    Raises:
+        InputError: an unknown name, or PyTorch3D where it is not installed.
     """
-    if backend == "auto":
-        return "numba" if device.type == "cpu" and HAVE_NUMBA else "torch"
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown renderer backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
-    if backend not in available_backends():
-        raise RuntimeError(f"renderer backend {backend!r} is not installed; install {backend} or use backend='auto'")
-    return backend
+    name = choice if isinstance(choice, str) else choice.get("renderer", "auto")
+    _check_installed(name)
+    os.environ[ENVIRONMENT] = name
+    return name
+
+
+def resolve_backend(backend: str | None, device: torch.device) -> str:
+    """The backend that ``backend`` means on ``device``; None is the choice of :func:`use`, "auto" where none was made.
+
+    "auto" is numba for CPU tensors, else torch. Raises InputError for an unknown name and for one that is not installed.
+    """
+    name = os.environ.get(ENVIRONMENT, "auto") if backend is None else backend
+    _check_installed(name)
+    if name == "auto":
+        return "numba" if device.type == "cpu" else "torch"
+    return name
+
+
+def _check_installed(name: Any) -> None:
+    known = ("auto", *BACKENDS)
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        raise InputError(
+            "renderer", f"one of {', '.join(known)}, not {name!r}", f"did you mean {near[0]}?" if near else ""
+        )
+    if name == "pytorch3d" and not raster_pytorch3d.available():
+        raise InputError("renderer", "PyTorch3D is not installed", raster_pytorch3d.INSTALL)
 
 
 def rasterize(
     screen: Tensor,
     faces: Tensor,
     image_size: tuple[int, int],
-    backend: str = "auto",
+    backend: str | None = None,
     *,
     perspective: bool = True,
     near: float = DEFAULT_NEAR,
@@ -96,7 +102,8 @@ def rasterize(
         screen: (B, N, 3) float: u, v in pixels and depth in mm growing away from the viewer (a camera's ``project``).
         faces: (F, 3) integer vertex indices.
         image_size: (H, W) in pixels.
-        backend: "auto", "torch", "numba" or "pytorch3d". The last two compute on their own device and copy.
+        backend: "auto", "torch", "numba" or "pytorch3d"; None for the choice of :func:`use`. numba computes on the CPU and
+            copies.
         perspective: interpolate perspective-correctly and drop faces at depth <= ``near``. Pass False for the
             screen of a weak-perspective camera, whose depths may be negative.
         near: near plane in mm, > 0; used only when ``perspective``.
@@ -107,6 +114,7 @@ def rasterize(
 
     Raises:
         ValueError: wrong shapes, vertex indices out of range, image size or near plane not positive.
+        InputError: an unknown backend, or one that is not installed.
     """
     h, w = _check(screen, faces, image_size, near)
     name = resolve_backend(backend, screen.device)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from lib.renderers.cameras import Camera
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments
 from lib.renderers.interpolate import interpolate_pixels, scatter_pixels
 from lib.renderers.normals import vertex_normals
-from lib.renderers.rasterize import DEFAULT_NEAR, Fragments, rasterize
+from lib.renderers.rasterize import rasterize
 from lib.renderers.shading import shade
 
 __all__ = ["RenderOutput", "Renderer", "shade_fragments"]
@@ -61,7 +62,7 @@ class Renderer:
         self,
         faces: Tensor,
         image_size: tuple[int, int] | int,
-        backend: str = "auto",
+        backend: str | None = None,
         *,
         near: float = DEFAULT_NEAR,
         cull_backfaces: bool = False,

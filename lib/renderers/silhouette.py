@@ -12,8 +12,9 @@ Only a band of pixels around the hard outline is touched; each belongs to one fa
 import torch
 from torch import Tensor
 
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments
 from lib.renderers.raster_torch import bounding_boxes, chunk_size, expand
-from lib.renderers.rasterize import DEFAULT_NEAR, Fragments, rasterize
+from lib.renderers.rasterize import rasterize
 
 __all__ = ["soft_silhouette"]
 

@@ -1,9 +1,16 @@
-"""Image values at projected points."""
+"""Image values at projected points, and the texture that fills an image where there is none."""
 
+from functools import lru_cache
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["sample_image"]
+__all__ = ["NOMINAL_SIZE", "fill_texture", "sample_image"]
+
+NOMINAL_SIZE = 224
+"""Side in px of the paper's images: lambda_1 and lambda_7 weigh pixel distances of this image size."""
 
 
 def sample_image(image: Tensor, uv: Tensor, padding: str = "border") -> Tensor:
@@ -17,7 +24,40 @@ def sample_image(image: Tensor, uv: Tensor, padding: str = "border") -> Tensor:
         raise ValueError(f"expected image (B, C, H, W) and uv (B, N, 2): {tuple(image.shape)}, {tuple(uv.shape)}")
     h, w = image.shape[-2:]
     grid = 2.0 * uv[..., :2] / uv.new_tensor([w, h]) - 1.0  # align_corners=False: -1 is the image's left edge, u = 0
-    samples = torch.nn.functional.grid_sample(
+    samples = F.grid_sample(
         image, grid[:, None].to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False
     )
     return samples[:, :, 0].transpose(1, 2)
+
+
+_SEED = 20190422
+
+
+@lru_cache(maxsize=8)
+def _texture(size: int) -> np.ndarray:
+    rng = np.random.default_rng(_SEED)
+    total = np.zeros((3, size, size))
+    wavelength = 4
+    while wavelength <= max(size // 2, 4):
+        cells = size // wavelength + 3
+        noise = torch.from_numpy(rng.normal(0, 1, (1, 3, cells, cells)))
+        grown = F.interpolate(noise, scale_factor=wavelength, mode="bicubic", align_corners=False)[0].numpy()
+        octave = grown[:, wavelength : wavelength + size, wavelength : wavelength + size]
+        total += octave / octave.std()
+        wavelength *= 2
+    # ranks instead of values: every channel uses the whole range evenly, whatever the sum of octaves looks like
+    order = total.reshape(3, -1).argsort(axis=1).argsort(axis=1)
+    return (order / (size * size - 1)).reshape(3, size, size).astype(np.float32)
+
+
+def fill_texture(size: int) -> Tensor:
+    """The static texture (3, size, size) in [0, 1] that stands outside the masks in both images of a flow pair.
+
+    MVF-Net (Wu et al. 2019, section 3.6.2) asks for textures "whose flow can be easily estimated": coloured noise in
+    octaves from 4 px to half the image, equalised to full contrast, so that every pyramid level of a flow network sees
+    structure that does not move.
+    The same for every call of one size. Raises ValueError for a size below 8.
+    """
+    if size < 8:
+        raise ValueError(f"a fill texture needs at least 8 px, got {size}")
+    return torch.from_numpy(_texture(size).copy())

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lib.renderers.rasterize import DEFAULT_NEAR, Fragments
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments
 
 __all__ = ["facing", "vertex_visibility"]
 

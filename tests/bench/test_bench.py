@@ -10,7 +10,7 @@ import pytest
 from lib.bench import __main__ as command
 from lib.bench import renderer
 from lib.bench.table import markdown
-from lib.bench.timing import Case, check, document, machine, measure
+from lib.core.timing import Case, check, document, machine, measure
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,12 @@ def test_page_names_machine_and_load(content):
 
 def test_renderer_benchmark_and_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(renderer, "FACE_MODEL", tmp_path / "none.npz")
-    monkeypatch.setattr(
-        renderer, "available_backends", lambda: ("torch", "numba") if renderer.HAVE_NUMBA else ("torch",)
-    )
+    monkeypatch.setattr(renderer, "available_backends", lambda: ("torch", "numba"))
     entries = renderer.run(sizes=(32,), threads=(1,), seconds=0.0)
     names = {(e.benchmark, e.variant) for e in entries}
     assert ("rasterize", "torch") in names and ("shaded image", "fast path") in names
     shares = [e.settings["same_face_as_torch"] for e in entries if "same_face_as_torch" in e.settings]
-    assert all(share >= 0.999 for share in shares) and (shares or not renderer.HAVE_NUMBA)
+    assert all(share >= 0.999 for share in shares) and shares
     monkeypatch.setattr(command, "_runner", lambda group: lambda: entries if group == "renderer" else [])
     command.main(["--out", str(tmp_path)])
     check(json.loads((tmp_path / "renderer.json").read_text()))

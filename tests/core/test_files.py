@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lib.core import InputError, atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
+from lib.core.files import fingerprint
 
 
 def test_atomic_path_replaces_only_when_the_block_succeeds(tmp_path):
@@ -97,3 +98,14 @@ def test_npz_damage_is_an_input_error(tmp_path, damage):
         )
     with pytest.raises(InputError):
         load_npz(path)
+
+
+def test_fingerprints_change_with_every_part(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    first = fingerprint(path, {"b": 1, "a": (2,)}, np.arange(3))
+    assert first == fingerprint(path, {"a": [2], "b": 1}, np.arange(3)) and len(first) == 16
+    assert first != fingerprint(path, {"a": [2], "b": 2}, np.arange(3))
+    assert first != fingerprint(path, {"a": [2], "b": 1}, np.arange(3.0))
+    path.write_bytes(b"y")
+    assert first != fingerprint(path, {"a": [2], "b": 1}, np.arange(3))

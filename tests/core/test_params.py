@@ -1,20 +1,24 @@
 """Parameters: wrong names and types are refused with the place; profiles switch without losing hand edits."""
 
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from lib.core import InputError, from_dict, load_params, section
-from lib.core.params import PROFILES, use_profile
+from lib.core.params import PROFILES, Positive, check_params, checked, use_profile
 
 
-@dataclass
+@checked
 class Inner:
-    rate: float
+    rate: Positive
     size: tuple[int, int] = (1, 2)
+
+    def __post_init__(self) -> None:
+        if self.size[0] > self.size[1]:
+            raise InputError("Inner", f"size first: {self.size[0]} > {self.size[1]}")
 
 
 @dataclass
@@ -46,24 +50,39 @@ def test_nested_dataclasses_are_filled_and_converted():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"stpes": 4}, "unknown stpes"),
-        ({"name": None}, "name.*expected str"),
-        ({"inner": {}}, "missing rate"),
-        ({"inner": 3}, "a mapping for Inner"),
-        ({"inner": {"rate": "1e-3"}}, r"inner: rate.*expected float.*\n.*1\.0e-3"),
-        ({"inner": {"rate": 1.0, "size": [1]}}, "expected 2 entries, found 1"),
-        ({"steps": 2.5}, "steps.*expected int"),
-        ({"steps": True}, "steps.*expected int"),
-        ({"kind": "c"}, "one of 'a', 'b'"),
-        ({"seeds": 3}, "expected a list"),
-        ({"seeds": [1, "2"]}, r"seeds\[1\].*expected int"),
-        ({"root": 7}, "root.*expected Path"),
+        ({"stpes": 4}, "here: unknown stpes; known: name, inner.*\n.*did you mean steps"),
+        ({"inner": {"rate": 1.0, "siez": 2}}, "here.inner: unknown siez; known: rate, size\n  did you mean size"),
+        ({"extra": {"k": {"rate": 1.0, "siez": 2}}}, "here.extra.k: unknown siez; known: rate, size"),
+        ({"name": None}, "here.name: expected a valid string, found None"),
+        ({"inner": {}}, "here.inner.rate: missing\n  known here: rate, size"),
+        ({"inner": 3}, "inner: expected a mapping, found 3"),
+        ({"inner": {"rate": "1e-3"}}, r"inner.rate: expected a valid number, found '1e-3'\n.* write 1\.0e-3"),
+        ({"inner": {"rate": 0}}, "inner.rate: expected greater than 0, found 0"),
+        ({"inner": {"rate": float("nan")}}, "rate: expected a finite number"),
+        ({"inner": {"rate": 1.0, "size": [1]}}, r"inner.size.1: missing"),
+        ({"steps": 2.5}, "steps: expected a valid integer, found 2.5"),
+        ({"steps": True}, "steps: expected a valid integer"),
+        ({"kind": "c"}, "kind: expected 'a' or 'b', found 'c'"),
+        ({"seeds": 3}, "seeds: expected a valid array, found 3"),
+        ({"seeds": [1, "2"]}, r"seeds\.1: expected a valid integer, found '2'"),
+        ({"root": 7}, "root: expected a valid string"),
     ],
 )
 def test_mistakes_are_named(change, words):
     values = {"name": "x", "inner": {"rate": 1.0}} | change
     with pytest.raises(InputError, match=words):
         from_dict(Outer, values, "params.yaml: here")
+
+
+def test_checked_dataclasses_check_what_python_code_hands_in():
+    assert Inner(2, size=(3, 4)) == from_dict(Inner, {"rate": 2, "size": [3, 4]})
+    with pytest.raises(InputError, match="Inner.rate: expected greater than 0, found -1"):
+        Inner(-1.0)
+    with pytest.raises(InputError, match="Inner: size first: 5 > 1"):
+        Inner(1.0, (5, 1))
+    with pytest.raises(InputError, match="Inner: size first"):
+        from_dict(Outer, {"name": "x", "inner": {"rate": 1.0, "size": [5, 1]}})
+    assert pickle.loads(pickle.dumps(Inner(2.0))) == replace(Inner(3.0), rate=2.0)
 
 
 def test_section_lists_what_there_is():
@@ -103,6 +122,38 @@ def test_face_model_is_the_same_in_every_profile():
     """data/face_model.npz is shared: a profile of its own settings would rebuild everything at each switch."""
     trees = [load_params(Path("lib/profiles") / f"{name}.yaml") for name in PROFILES]
     assert all(tree["face_model"] == trees[0]["face_model"] for tree in trees)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_hold_known_keys_only(profile):
+    check_params(load_params(f"lib/profiles/{profile}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("semiase", "params.yaml: unknown semiase.*\n  did you mean siamese"),
+        ("data.micc.frmes", "data.micc: unknown frmes.*\n  did you mean frames"),
+        ("flow.loop.stepss", "loop: unknown stepss.*\n  did you mean steps"),
+        ("mvfnet.runs.v2.loop.warmupp", "loop: unknown warmupp.*\n  did you mean warmup"),
+        ("mvfnet.runs.v22", "mvfnet.runs: unknown v22"),
+        ("photos.inner.rte", "photos.inner: unknown rte.*\n  did you mean rate"),
+        ("dfmvr.runs", "paper without a folder in lib/papers: unknown dfmvr; known: mvfnet, siamese"),
+    ],
+)
+def test_unknown_keys_are_named(place, words):
+    tree = load_params("lib/profiles/quick.yaml")
+    further = {"photos": Outer, "photos.inner": Inner}
+    tree["photos"] |= {"steps": 3, "inner": {"rate": 1.0}}  # in no profile, but fields of the classes
+    tree["pretrain"]["public"] = {"resnet18": "some/file"}
+    check_params(tree, lambda: further)
+    *above, name = place.split(".")
+    node = tree
+    for part in above:
+        node = node.setdefault(part, {})
+    node[name] = {}
+    with pytest.raises(InputError, match=words):
+        check_params(tree, lambda: further)
 
 
 def test_switching_profiles_keeps_hand_edits(tmp_path):

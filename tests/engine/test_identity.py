@@ -10,27 +10,24 @@ import torch
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
-from lib.data.training_set import TrainingSet
-from lib.engine.tasks.identity import IdentityTask, cut_out, face_mask, recognition, vary
-from lib.models.identity_net import IdentityNet, load_recogniser
+from lib.datasets.training.read import TrainingSet
+from lib.engine.pretraining.identity import (
+    IdentityTask,
+    cut_out,
+    face_mask,
+    load_recogniser,
+    measure,
+    recognition,
+    table,
+    train_identity,
+    vary,
+)
+from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
-from lib.train_identity import measure, train_identity, write_results
 
 SIZE, S, V = 32, 24, 3
-FACTS: dict[str, Any] = {
-    "profile": "smoke",
-    "data": "test",
-    "subjects": 4,
-    "seeds": [0],
-    "commit": "0" * 12,
-    "dirty": None,
-}
-FACTS |= {
-    "hardware": {"gpu": None, "cpu": "none", "cores": 1},
-    "packages": dict.fromkeys(("python", "torch", "numpy", "scipy"), "1"),
-}
 
 
 def write_set(root: Path, face: FaceModel) -> None:
@@ -150,10 +147,7 @@ def test_training_from_params_to_a_recogniser(
         ("pretrained encoder", "photo"),
     ]
     assert rows[0]["people"] == 4 and all(0 <= r["rank1"] <= 1 and 0.5 <= r["verification"] <= 1 for r in rows)
-    write_results(tmp_path, rows, FACTS)
-    assert (tmp_path / "identity.csv").read_text().count("\n") == 5 and "| trained here |" in (
-        tmp_path / "identity.md"
-    ).read_text()
+    assert len(rows) == 4 and "| trained here | photograph | 4 |" in table(rows)
     params["mvfnet"]["identity"] = identity | {"path": "missing.pth"}
     with pytest.raises(InputError, match=r"missing\.pth: no such file"):
         measure(params)

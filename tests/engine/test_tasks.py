@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from lib.core.files import save_npz_atomic
-from lib.data.training_set import TrainingSet
-from lib.engine.tasks import PretrainNetwork, PretrainTask, SiameseTask, nearest_views
+from lib.datasets.training.read import TrainingSet
+from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
+from lib.engine.sampling import nearest_views
 from lib.models import siamese
 from lib.models.parts.encoders import build_encoder
-from lib.models.siamese_3dmm import Siamese3DMM, build
+from lib.models.siamese import Siamese3DMM
 from lib.morphable.model import FaceModel
+from lib.papers.siamese.face import build
+from lib.papers.siamese.training import SiameseTask
 from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
 
 SIZE, S, V = 32, 24, 3
@@ -135,7 +138,7 @@ def test_pretraining_learns_parameters_and_landmarks(data: TrainingSet, face_mod
 
 def test_public_vgg_weights_are_read_and_others_refused(tmp_path: Path) -> None:
     from lib.core.errors import InputError
-    from lib.pretrain import load_public
+    from lib.engine.pretraining.encoder import load_public
 
     encoder = build_encoder("vgg16")
     state = {f"features.{k}": torch.randn_like(v) for k, v in encoder.trunk.state_dict().items()}

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
-from lib.renderers.raster_numba import render_shaded_numba, vertex_normals_numba
 from lib.renderers.shading import ambient_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
 
 
 @dataclass
@@ -52,7 +52,7 @@ def scene(face: FaceModel, n: int = 2, size: int = 64, seed: int = 0, yaw: float
     colours = np.stack([texture(face.mean.numpy(), rng) for _ in range(n)]).repeat(3, 0)
     light = ambient_light(3 * n).numpy()
     normals = vertex_normals_numba(repeated.numpy(), faces)
-    rgb, mask = render_shaded_numba(
+    rgb, mask = render_shaded(
         screen.numpy(), faces, colours, normals, light, size, size, perspective=False, supersample=4
     )
     background = rng.uniform(0, 1, (3 * n, 1, 1, 3)).astype(np.float32)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from lib.losses.alignment import alignment_loss, fill_outside, fill_texture, flow_magnitude
+from lib.losses.alignment import alignment_loss, fill_outside, flow_magnitude
 from lib.losses.photometric import photometric_loss
+from lib.renderers.texture import fill_texture
 
 D = torch.float64
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.metrics import surface
-from lib.metrics.surface import MeshQuery, boundary_vertices, closest_on_triangles, vertex_normals
+from lib.core.mesh import vertex_normals
+from lib.metrics import _kernels
+from lib.metrics.surface import MeshQuery, boundary_vertices, closest_on_triangles
 from tests.metrics.shapes import plane, relief, sphere
 
 
@@ -47,14 +48,13 @@ def test_degenerate_triangles_count_as_segment_and_point() -> None:
 
 
 def test_compiled_and_plain_loops_agree() -> None:
-    kernels = pytest.importorskip("lib.metrics._kernels")
     rng = np.random.default_rng(0)
     corners = rng.normal(0, 5, (400, 3, 3))
     corners[:5, 2] = corners[:5, 1]  # degenerate ones too
     points = rng.normal(0, 8, (50, 3))
     i, j = rng.integers(0, 50, 3000), rng.integers(0, 400, 3000)
-    plain = surface._distance2_numpy(points, corners, i, j)
-    np.testing.assert_allclose(kernels.distance2(points, corners, i, j), plain, rtol=1e-9, atol=1e-12)
+    plain = closest_on_triangles(points[i], *corners[j].transpose(1, 0, 2))[1]
+    np.testing.assert_allclose(_kernels.distance2(points, corners, i, j), plain, rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -122,8 +122,7 @@ def test_isolated_nearest_vertex_counts_itself() -> None:
     np.testing.assert_allclose(query.closest(np.array([[0.2, 0.2, 1.0]])), [[0.2, 0.2, 0.0]], atol=1e-12)
 
 
-def test_compiled_and_plain_incident_feet_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
+def test_compiled_and_plain_incident_feet_agree() -> None:
     rng = np.random.default_rng(4)
     vertices, faces = relief(25, 120)
     vertices = np.r_[vertices, [[0, 0, 200.0]]]  # a vertex without triangles
@@ -133,8 +132,8 @@ def test_compiled_and_plain_incident_feet_agree(monkeypatch: pytest.MonkeyPatch)
     ]
     mesh = MeshQuery(vertices, faces)
     compiled = mesh.closest_on_incident(points)
-    monkeypatch.setattr("lib.metrics.surface._incident_feet", None)
-    plain = mesh.closest_on_incident(points)
+    nearest, face, _ = mesh._incident_search(points)
+    plain = mesh._foot(points, face, nearest)
     distance = [np.linalg.norm(points - feet, axis=1) for feet in (compiled, plain)]
     np.testing.assert_allclose(distance[0], distance[1], atol=1e-9)
     np.testing.assert_allclose(compiled, plain, atol=1e-6)

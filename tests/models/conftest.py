@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.models.siamese_3dmm import Siamese3DMM, build
+from lib.models.siamese import Siamese3DMM
+from lib.papers.siamese.face import build
 
 
 def toy_3dmm(n_modes: int = 8, seed: int = 0) -> Siamese3DMM:

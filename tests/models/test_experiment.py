@@ -3,15 +3,16 @@
 import numpy as np
 import torch
 
-from lib.experiments.siamese_eval import (
+from lib.models import siamese
+from lib.models.siamese import Siamese3DMM
+from lib.papers.siamese.evaluation import (
     SubjectViews,
     default_calibration,
     nearest_frames,
     oracle,
     predict_subject,
 )
-from lib.models import siamese
-from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+from lib.papers.siamese.face import procrustes
 
 
 def test_frames_are_those_nearest_to_front_left_and_right() -> None:

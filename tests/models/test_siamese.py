@@ -10,7 +10,8 @@ from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese
 from lib.models.base import Views
 from lib.models.parts.camera_frame import crop_ray_camera, ray_rotation, unmirror_camera
-from lib.models.siamese_3dmm import Siamese3DMM, procrustes
+from lib.models.siamese import Siamese3DMM
+from lib.papers.siamese.face import procrustes
 from lib.renderers.cameras import PerspectiveCamera
 
 SIZE = 32

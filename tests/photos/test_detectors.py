@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from lib.core.errors import InputError
-from lib.photos.detectors import (
-    MIRROR_68,
+from lib.landmarks.detect import (
     Detection,
     DlibDetector,
     choose_face,
     face_alignment_available,
     make_detector,
 )
-from lib.photos.landmark_file import read_landmarks
+from lib.landmarks.files import read_landmarks
+from lib.landmarks.ibug68 import SWAP68
 
 skimage_data = pytest.importorskip("skimage.data")
 pytest.importorskip("dlib")
@@ -31,11 +31,6 @@ def portrait():
     return skimage_data.astronaut()[:300, 100:400].astype(np.float32) / 255
 
 
-def test_mirror_table_is_an_involution():
-    assert (MIRROR_68[MIRROR_68] == np.arange(68)).all()
-    assert MIRROR_68[36] == 45 and MIRROR_68[48] == 54 and MIRROR_68[30] == 30
-
-
 def test_portrait_has_plausible_landmarks(detector, portrait):
     face = detector.detect(portrait)[0]
     points = face.landmarks
@@ -47,7 +42,7 @@ def test_portrait_has_plausible_landmarks(detector, portrait):
 def test_mirrored_portrait_gives_mirrored_landmarks(detector, portrait):
     straight = detector.detect(portrait)[0].landmarks
     mirrored = detector.detect(np.ascontiguousarray(portrait[:, ::-1]))[0].landmarks
-    back = np.stack([portrait.shape[1] - mirrored[:, 0], mirrored[:, 1]], axis=1)[MIRROR_68]
+    back = np.stack([portrait.shape[1] - mirrored[:, 0], mirrored[:, 1]], axis=1)[list(SWAP68)]
     assert np.median(np.linalg.norm(back - straight, axis=1)) < 2.5
 
 
@@ -118,7 +113,7 @@ def test_landmark_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "not JSON"), ("[1]", "a mapping"), ('{"b.jpg": []}', "names none"), ('{"a.jpg": [[1, 2]]}', "68 points"),
+        ("{", "not valid JSON"), ("[1]", "a mapping"), ('{"b.jpg": []}', "names none"), ('{"a.jpg": [[1, 2]]}', "68 points"),
         (json.dumps({"a.jpg": [[1, "x"]] * 68}), "point 0"), (json.dumps({"a.jpg": [None] * 68}), "at least 6"),
     ],
 )  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 from lib.core.errors import InputError
 from lib.fit import FitOptions, LandmarkModel, View, fit_views
 from lib.fit.camera import FitCamera, camera_from_points, rotation_from_vector
-from lib.fit.landmarks import FitProblem, FitState, linearise, moved, near_side, prepare, slide_contour
-from lib.fit.model import CONTOUR, INNER, contour_lines
+from lib.fit.joint import FitProblem, FitState, linearise, moved, near_side, prepare, slide_contour
+from lib.fit.model import CONTOUR, INNER
 
 SHARP = FitOptions(
     identity_weight=1e-4, expression_weight=1e-4, noise_mm=0.1, offset_mm=0, contour_noise_mm=1e3, contour_slide_mm=1e3,
@@ -141,15 +141,6 @@ def test_contour_slides_forward_on_the_far_side_only(model):
     assert (depth[turned] >= depth[model.landmarks[CONTOUR]] - 1e-9).all()
     slack = near_side(camera(40))
     assert (slack[:7] > 0.5).all() and (slack[7:] == 0).all()
-
-
-def test_own_contour_lines_stay_near_their_landmark(model):
-    lines = contour_lines(model.mean, model.landmarks)
-    assert lines.shape == (17, 24)
-    for i in (2, 8, 14):
-        line = lines[i][lines[i] >= 0]
-        assert len(line) >= 5
-        assert np.linalg.norm(model.mean[line] - model.mean[model.landmarks[i]], axis=1).min() < 15
 
 
 def test_closed_form_start_is_exact_for_weak_perspective(model):

@@ -1,15 +1,21 @@
-"""dvc.yaml says what is true: sources, notebooks, parameters and folders, in every profile."""
+"""dvc.yaml says what is true: code, notebooks, parameters and folders, in every profile."""
 
+import ast
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lib.core import load_params, section
-from lib.stage_deps import closure, imported, is_source, problems, rewrite, stages
+from lib.core import InputError, load_params, section
+from lib.core.code import closure, imports, notebook_hash
+from lib.pipeline import code
+from lib.pipeline.graph import read_graph
 
 ROOT = Path(__file__).resolve().parents[2]
+ADDED = "\nADDED = 1\n"
 
 
 @pytest.fixture(autouse=True)
@@ -22,49 +28,145 @@ def text():
     return (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 
 
-def test_every_stage_lists_the_sources_it_uses(text):
-    """Too few: stale results after a change. Too many: needless training. `make deps` corrects the lists."""
-    assert problems(text) == []
+@pytest.fixture(scope="module")
+def raw(text):
+    """The stages as written, unresolved."""
+    return yaml.safe_load(text)["stages"]
 
 
-def test_a_wrong_list_is_noticed_and_corrected(text):
-    wrong = text.replace("      - lib/engine/loop.py\n", "", 1).replace(
-        "      - lib/data/crops.py\n", "      - lib/data/crops.py\n      - lib/report/tables.py\n", 1
-    )
-    found = problems(wrong)
-    assert any("lacks lib/engine/loop.py" in line for line in found)
-    assert any("does not need lib/report/tables.py" in line for line in found)
-    assert rewrite(wrong) == text
-    assert rewrite(text) == text
+@pytest.fixture(scope="module")
+def stages():
+    """Name -> (command, keys of code.yaml) as DVC resolves them in the active profile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return code.commands(read_graph().values())
 
 
-def test_listed_files_exist(text):
-    missing = {
-        d for stage in stages(text).values() for d in stage.get("deps", ()) if is_source(d) and not Path(d).exists()
+def flat(tree, prefix=""):
+    return {
+        name: value
+        for key, node in tree.items()
+        for name, value in (flat(node, f"{prefix}{key}.") if isinstance(node, dict) else {prefix + key: node}).items()
     }
-    assert not missing
 
 
-def test_every_notebook_is_in_the_pipeline(text):
-    used = {m[1] for stage in stages(text).values() if (m := re.search(r"-m lib\.notebooks (\S+)", stage["cmd"]))}
+def test_code_yaml_is_fresh_and_every_stage_lists_its_code(stages):
+    """`make format` writes code.yaml anew; a stage that names code that is not there, or too few keys, is an error."""
+    assert code.code_text(stages) == Path("code.yaml").read_text(encoding="utf-8")
+
+
+def test_wrong_stages_are_named_before_anything_runs(stages):
+    known = dict(stages)
+    known["lost"] = ("python -m lib.datasets.nowhere.twin", ["lib.datasets.nowhere.twin"])
+    known["short"] = ("python -m lib.pipeline.notebooks 03_train -p paper mvfnet", ["notebooks.03_train", "lib.tune"])
+    with pytest.raises(InputError) as caught:
+        code.code_text(known)
+    for message in (
+        "lost runs lib.datasets.nowhere.twin, which does not exist",
+        "short does not list lib.papers.mvfnet.training of code.yaml",
+        "short lists lib.tune of code.yaml but does not run it",
+    ):
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("python -m lib.datasets.micc.twin", ["lib.datasets.micc.twin"]),
+        ("python -m lib.evaluate mvfnet --seed 0", ["lib.evaluate", "lib.papers.mvfnet.evaluation"]),
+        ("python -m lib.tables siamese", ["lib.tables", "lib.papers.siamese.tables"]),
+        (
+            "python -m lib.pipeline.notebooks 03_train --name x -p paper siamese -p runs sv",
+            ["lib.pipeline.notebooks", "notebooks.03_train", "lib.papers.siamese.training"],
+        ),
+    ],
+)
+def test_keys_of_a_command(command, wanted):
+    assert code.keys(command) == wanted
+
+
+def changed_stages(tmp_path, stages, file, edit):
+    """Stages of which a key of code.yaml changes when a file of lib is edited."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "lib", tree / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "notebooks", tree / "notebooks")
+    path = tree / file
+    path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+    before = flat(yaml.safe_load((ROOT / "code.yaml").read_text()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tree)
+        after = flat(code.hashes(key for _, listed in stages.values() for key in listed))
+    changed = {key for key in before if before[key] != after[key]}
+    return {name.split("@")[0] for name, (_, listed) in stages.items() if changed & set(listed)}
+
+
+def test_a_docstring_reruns_nothing(tmp_path, stages):
+    def reword(text):
+        return re.sub(r'"""', '"""Reworded. ', text, count=1) + "# a comment\n"
+
+    assert changed_stages(tmp_path, stages, "lib/losses/alignment.py", reword) == set()
+
+
+def test_a_constant_of_a_loss_reruns_what_trains_or_measures_with_it(tmp_path, stages):
+    found = changed_stages(tmp_path, stages, "lib/losses/alignment.py", lambda text: text + ADDED)
+    assert {"train_mvfnet_stage1", "train_mvfnet_stage2", "mvfnet_lighting", "mvfnet_landscape"} <= found
+    assert not [name for name in found if name.endswith("_twin") or name.startswith(("pack", "report", "evaluate"))]
+    assert not {"train_sv", "train_mv", "pretrain", "face_model", "training_set", "siamese_3dmm"} & found
+
+
+def test_notebooks_follow_their_own_text_and_imports(tmp_path):
+    path = ROOT / "notebooks/12_mvfnet_lighting.ipynb"
+    edited = tmp_path / "n.ipynb"
+    edited.write_text(path.read_text(encoding="utf-8").replace("lighting", "Lighting", 1), encoding="utf-8")
+    assert notebook_hash(edited) != notebook_hash(path)
+
+
+def test_every_notebook_is_in_the_pipeline(stages):
+    used = {key.partition(".")[2] for _, listed in stages.values() for key in listed if key.startswith("notebooks.")}
     assert used == {path.stem for path in Path("notebooks").glob("*.ipynb")}
 
 
+def test_files_of_the_repository_that_stages_read_exist(raw):
+    listed = {path for stage in raw.values() for path in stage.get("deps", ()) if path.startswith("lib/")}
+    assert [path for path in sorted(listed) if not Path(path).exists()] == []
+
+
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
-def test_parameters_exist_in_every_profile(text, profile):
+def test_parameters_exist_in_every_profile(text, raw, profile):
     """Parameters that stages name, and those that dvc.yaml puts into commands and paths."""
     params = load_params(f"lib/profiles/{profile}.yaml")
-    for stage in stages(text).values():
+    for stage in raw.values():
         for name in stage.get("params", ()):
-            for run in ("mv_add", "mv_concat") if "${item.run}" in name else ("",):
-                section(params, name.replace("${item.run}", run))
-    for name in set(re.findall(r"\$\{([\w.]+)\}", text)) - {"item.run", "item.seed"}:
-        section(params, name)
+            if isinstance(name, str) and "${" not in name:
+                section(params, name)
+    for name in re.findall(r"\$\{([\w.]+)\}", text):
+        if not name.startswith("item"):
+            section(params, name)
 
 
-def test_small_results_are_in_git_and_large_data_in_dvc(text):
+def test_stages_that_render_follow_the_choice_of_renderer(raw):
+    """All whose code reaches the rasteriser, but for those that import it and render nothing."""
+    nothing = {"pretrain", "pack_multipie", "report_siamese", "report_mvfnet", "notebook_61"}
+    renders = {name for name, stage in raw.items() if "renderer" in stage["params"]}
+    assert not renders & nothing
+    for name, stage in raw.items():
+        names = [key for param in stage["params"] if isinstance(param, dict) for key in param["code.yaml"]]
+        own = [key for key in names if key not in ("lib.pipeline.notebooks", "notebooks.03_train")]
+        modules = {m for key in own for m in notebook_modules(key)} or set(own)
+        assert ("lib.renderers.rasterize" in closure(*modules)) == (name in renders | nothing), name
+
+
+def notebook_modules(key):
+    if not key.startswith("notebooks."):
+        return {key}
+    cells = json.loads(Path("notebooks", key.partition(".")[2] + ".ipynb").read_text(encoding="utf-8"))["cells"]
+    code_cells = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return {name for text in code_cells for name in imports(ast.parse(text))}
+
+
+def test_small_results_are_in_git_and_large_data_in_dvc(raw):
     """Everything under results/ is `cache: false`, nothing under data/ is; both are folders of the profile."""
-    for name, stage in stages(text).items():
+    for name, stage in raw.items():
         for out in [*stage.get("outs", ()), *stage.get("metrics", ())]:
             path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
             assert path.startswith(("data/", "results/")), f"{name}: {path}"
@@ -78,26 +180,5 @@ def test_params_yaml_is_a_profile_as_committed():
     assert yaml.safe_load(Path("lib/profiles", f"{active['profile']}.yaml").read_text()) == active
 
 
-def test_imports_are_followed_through_packages_and_functions(tmp_path, monkeypatch):
-    for name, source in {
-        "lib/__init__.py": "",
-        "lib/p/__init__.py": "from lib.p.one import f\nfrom lib.p.two import g\n",
-        "lib/p/one.py": "import numpy\n",
-        "lib/p/two.py": "def g():\n    from lib import q\n",
-        "lib/q.py": "import lib.r\n",
-        "lib/r.py": "",
-        "lib/s.py": "from lib.p import f\n",
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-    monkeypatch.chdir(tmp_path)
-    from lib.stage_deps import reexports
-
-    reexports.cache_clear()
-    try:
-        assert {p.as_posix() for p in closure({"lib.s"})} == {"lib/s.py", "lib/p/one.py"}, "only the name that is used"
-        assert {p.as_posix() for p in closure({"lib.p.two"})} == {"lib/p/two.py", "lib/q.py", "lib/r.py"}
-        assert set(imported("import lib.q\nfrom lib.p import g, one")) == {"lib.q", "lib.p.two", "lib.p.one"}
-    finally:
-        reexports.cache_clear()
+def test_the_pipeline_stays_small():
+    assert len(Path("dvc.yaml").read_text().splitlines()) <= 700

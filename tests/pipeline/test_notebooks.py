@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lib.core import InputError
-from lib.notebooks import clean, execute, merge_streams, overwrite, scrub
+from lib.pipeline.notebooks import clean, execute, merge_streams, overwrite, scrub
 
 SCRIBBLE = """
 import os, sys

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.renderers.domain_transform import domain_transform
-from lib.renderers.raster_numba import HAVE_NUMBA
 
-BACKENDS = ["torch"] + (["numba"] if HAVE_NUMBA else [])
+BACKENDS = ["torch", "numba"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -54,7 +53,6 @@ def test_a_mask_border_moves_to_the_edge_of_the_guide(backend):
     assert bool(out[..., :20].all()) and not bool(out[..., 20:].any())
 
 
-@pytest.mark.skipif(not HAVE_NUMBA, reason="numba is not installed")
 def test_the_kernel_agrees_with_torch_and_guides_are_shared():
     g = torch.Generator().manual_seed(1)
     values, guide = torch.rand(6, 17, 23, generator=g), torch.rand(3, 3, 17, 23, generator=g)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import lib.renderers.raster_numba as fast
+from lib.renderers import synthesis as fast
 from lib.renderers.normals import vertex_normals
+from lib.renderers.rasterize import ENVIRONMENT
 from lib.renderers.render import Renderer
 from tests.renderers.reference import cameras, sphere
 
@@ -24,7 +25,7 @@ def scene(perspective: bool = True, size: int = 32, batch: int = 3) -> tuple[Any
 
 def draw(args: Any, height: int = 32, width: int = 32, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     screen, faces, albedo, normals, sh = args
-    return fast.render_shaded_numba(screen, faces, albedo, normals, sh, height, width, **options)
+    return fast.render_shaded(screen, faces, albedo, normals, sh, height, width, **options)
 
 
 def arrays(vertices, faces, camera, albedo, sh) -> Any:
@@ -34,11 +35,8 @@ def arrays(vertices, faces, camera, albedo, sh) -> Any:
 
 @pytest.fixture(params=["numba", "torch"])
 def path(request, monkeypatch):
-    """Both ways through the module: compiled, and as on a machine without numba."""
-    if request.param == "numba" and not fast.HAVE_NUMBA:
-        pytest.skip("numba is not installed")
-    if request.param == "torch":
-        monkeypatch.setattr(fast, "HAVE_NUMBA", False)
+    """Both ways through the module, by the process's choice of renderer: compiled, and through the rasteriser."""
+    monkeypatch.setenv(ENVIRONMENT, request.param)
     return request.param
 
 
@@ -66,8 +64,8 @@ def test_supersampling_is_the_mean_of_a_larger_image(path):
 def test_shared_albedo_threads_and_input_kinds(path):
     s = scene(batch=5)
     screen, faces, albedo, normals, sh = arrays(*s)
-    one = fast.render_shaded_numba(screen, faces, albedo[0], normals, sh, 32, 32, threads=1)
-    two = fast.render_shaded_numba(
+    one = fast.render_shaded(screen, faces, albedo[0], normals, sh, 32, 32, threads=1)
+    two = fast.render_shaded(
         screen.astype(np.float64), faces.astype(np.int32), np.repeat(albedo[:1], 5, 0), normals, sh, 32, 32, threads=2
     )
     np.testing.assert_allclose(one[0], two[0], atol=1e-6)
@@ -82,7 +80,7 @@ def test_culling_a_closed_mesh_changes_nothing(path):
 def test_bad_vertices_lose_their_faces_only(path):
     screen, faces, albedo, normals, sh = arrays(*scene())
     screen[0, 3] = np.nan
-    rgb, mask = fast.render_shaded_numba(screen, faces, albedo, normals, sh, 32, 32)
+    rgb, mask = fast.render_shaded(screen, faces, albedo, normals, sh, 32, 32)
     assert np.isfinite(rgb).all() and 0 < mask[0].sum() <= mask[1].size
 
 
@@ -104,13 +102,12 @@ def test_shapes_are_checked(index, value, match):
         draw(arrays(*scene()), 16, 16, supersample=0)
 
 
-def test_normals(path):
+def test_normals():
     vertices, faces, *_ = scene()
     got = fast.vertex_normals_numba(vertices.numpy(), faces.numpy())
     np.testing.assert_allclose(got, vertex_normals(vertices, faces).numpy(), atol=2e-6)
-    if path == "numba":
-        with pytest.raises(ValueError, match="outside"):
-            fast.vertex_normals_numba(vertices.numpy(), faces.numpy() + 1000)
+    with pytest.raises(ValueError, match="outside"):
+        fast.vertex_normals_numba(vertices.numpy(), faces.numpy() + 1000)
 
 
 def test_the_pool_works_from_several_threads_at_once():

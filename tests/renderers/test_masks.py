@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.data.crops import SWAP68
+from lib.landmarks.ibug68 import SWAP68
 from lib.renderers.crossview import PAIRS, render_pairs
 from lib.renderers.masks import covisible_side, observed_masks, rendered_masks, snap_to_edges
 from lib.renderers.rasterize import rasterize

@@ -9,5 +9,5 @@ import pytest
 def fixed_commit() -> Iterator[None]:
     """One commit for all reports of a module: somebody may commit while tests run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.report.write.commit", lambda: {"commit": 40 * "a", "dirty": False})
+        patch.setattr("lib.core.provenance.commit", lambda: {"commit": 40 * "a", "dirty": False})
         yield

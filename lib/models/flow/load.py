@@ -3,20 +3,31 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib.core.checkpoint import load_weights
-from lib.core.errors import InputError
 from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
+from lib.models.pretrained import fill, read_state_dict
 
-__all__ = ["KINDS", "build_flow", "load_flow", "pwcnet_names", "raft_names"]
+__all__ = ["KINDS", "build_flow", "flow_file", "flow_path", "load_flow", "pwcnet_names", "raft_names"]
 
 KINDS = ("pwcnet_tiny", "pwcnet", "raft_small", "raft_large")
 
 _NUMBERS = {"One": 1, "Two": 2, "Thr": 3, "Fou": 4, "Fiv": 5, "Six": 6}
+
+
+def flow_path(profile: str, kind: str) -> Path:
+    """Where the flow network that is trained here is."""
+    return Path("data") / profile / "flow" / f"{kind}.safetensors"
+
+
+def flow_file(params: dict[str, Any]) -> Path:
+    """Weights of the flow network in use: the public file that params.yaml names, else the one trained here."""
+    flow = params["flow"]
+    return Path(flow["path"]) if flow["path"] else flow_path(params["profile"], flow["kind"])
 
 
 def build_flow(kind: str) -> nn.Module:
@@ -52,25 +63,9 @@ def load_flow(kind: str, path: str | Path | None) -> nn.Module:
 
 
 def _load_public(path: Path, network: nn.Module, rename: Callable[[str], str | None], kind: str) -> None:
-    if not path.is_file():
-        raise InputError(path, "no such file", "flow.path in params.yaml: the public weights, or null to train here")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means "not plain weights"
-        raise InputError(path, "a state dict readable with weights_only=True", str(error).splitlines()[0]) from error
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(path, f"a state dict of {kind}", "found something else than named tensors")
-    renamed = {new: v for k, v in state.items() if (new := rename(k.removeprefix("module."))) is not None}
-    try:
-        network.load_state_dict(renamed)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        first = ", ".join(list(state)[:3])
-        detail = "; ".join(line if len(line) < 160 else line[:157] + "..." for line in lines)
-        raise InputError(path, f"weights of {kind}; this file begins with {first}", detail) from error
+    state = read_state_dict(path, "flow.path in params.yaml: the public weights, or null to train here")
+    renamed = {new: value for name, value in state.items() if (new := rename(name)) is not None}
+    fill(network, renamed, path, f"weights of {kind}; this file begins with {', '.join(list(state)[:3])}")
 
 
 def pwcnet_names(key: str) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lib.data.crops import mirror_camera
+from lib.landmarks.crops import mirror_camera
 from lib.renderers.cameras import PerspectiveCamera, quaternion_to_matrix
 
 # One unit of the translation regressor: 10 mm across the crop, 1 % in depth.

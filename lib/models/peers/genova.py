@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
-from lib.data.crops import SPAN_MM, face_centre
-from lib.losses.genova import batch_distribution, identity, loopback
+from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.landmark import landmark_loss, landmark_weights
-from lib.models.mvfnet import face_vertices
 from lib.models.peers.decoder import Decoder
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
@@ -77,7 +76,7 @@ class Genova:
         rendered = self.render(p.alpha, p.gamma, camera, light, draw[:, 8], size)
         with torch.no_grad():
             features = self.recogniser(images)
-        marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
+        marks = p.landmarks(self.face)
         terms = {
             "identity": w.identity * identity(self.recogniser(rendered), features),
             "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),
@@ -113,6 +112,31 @@ class Genova:
         frag = rasterize(camera.project(surface.vertices), self.decoder.faces, (size, size), perspective=False)
         image = interpolate(frag, self.decoder.faces, surface.colours).clamp(0, 1)
         return torch.where(frag.mask[:, None], image, background[:, None, None, None])
+
+
+def batch_distribution(*coefficients: Tensor) -> Tensor:
+    """L_batch: squared distance of each batch mean from 0 and of each batch standard deviation from 1.
+
+    coefficients: tensors (B, k) in standard deviations (shape and skin in the paper); summed over components, and zero for
+    a batch that looks like a sample of the morphable model. Raises ValueError for fewer than two faces.
+    """
+    total = torch.zeros((), device=coefficients[0].device)
+    for x in coefficients:
+        if len(x) < 2:
+            raise ValueError("the distribution of a batch needs at least two faces")
+        spread = (x.var(0, correction=0) + 1e-8).sqrt()
+        total = total + x.mean(0).square().sum() + (spread - 1).square().sum()
+    return total
+
+
+def identity(rendered: Tensor, photographed: Tensor) -> Tensor:
+    """L_identity: 1 - cosine between features (B, D) of renderings and of the photographs they came from, averaged."""
+    return (1 - cosine_similarity(rendered, photographed, dim=1)).mean()
+
+
+def loopback(again: Tensor, before: Tensor) -> Tensor:
+    """L_loop: ||again - before||^2 of parameters (B, k) that the network finds in a rendering made from ``before``."""
+    return (again - before).square().sum(1).mean()
 
 
 def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiveCamera, Tensor]:

@@ -8,14 +8,12 @@ but the photograph is needed, helped by detected landmarks and the model's prior
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from lib.losses.landmark import landmark_loss, landmark_weights
-from lib.losses.mofa import dense_photometric, statistical_regularisation
-from lib.models.mvfnet import face_vertices
 from lib.models.peers.decoder import Decoder
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor
+from lib.renderers.texture import sample_image
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class MoFA:
         screen = p.camera.project(surface.vertices)
         # a vertex is taken as visible when its surface faces the camera
         seen = surface.normals.detach()[..., 2] > 0
-        marks = p.camera.project(face_vertices(self.face, p.alpha, p.beta, self.face.landmarks))[..., :2]
+        marks = p.landmarks(self.face)
         return {
             "photo": w.photo * dense_photometric(images, screen, surface.colours, seen),
             "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], images.shape[-1], self.points),
@@ -68,12 +66,23 @@ class MoFA:
         }
 
 
-def autoencode(decoder: Decoder, p: SinglePrediction, size: int) -> tuple[Tensor, Tensor]:
-    """What the decoder draws, for figures: images (B, 3, S, S), black outside the face, and masks (B, S, S) bool."""
-    from lib.renderers.interpolate import interpolate
-    from lib.renderers.rasterize import rasterize
+def dense_photometric(images: Tensor, screen: Tensor, colours: Tensor, seen: Tensor, eps: float = 1e-3) -> Tensor:
+    """E_photo: mean over visible vertices of ||I(u_i) - c_i||_2, the robust l2,1 norm over RGB.
 
-    with torch.no_grad():
-        surface = decoder(p.alpha, p.beta, p.camera, p.gamma, p.light)
-        frag = rasterize(p.camera.project(surface.vertices), decoder.faces, (size, size), perspective=False)
-        return interpolate(frag, decoder.faces, surface.colours), frag.mask
+    images (B, 3, H, W) in [0, 1]; screen (B, N, 2 or 3) projected vertices, px; colours (B, N, 3) of the model there;
+    seen (B, N) bool. Differentiable to all but ``seen``: the gradient to the position is that of the image. ``eps`` keeps
+    the norm smooth at zero. A face without a visible vertex counts as zero.
+    """
+    difference = sample_image(images, screen) - colours
+    distance = (difference.square().sum(-1) + eps * eps).sqrt() - eps
+    weight = seen.to(distance)
+    return ((distance * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+
+
+def statistical_regularisation(
+    alpha: Tensor, beta: Tensor, gamma: Tensor, weight_beta: float, weight_gamma: float
+) -> Tensor:
+    """E_reg: ||alpha||^2 + w_beta ||beta||^2 + w_gamma ||gamma||^2 of coefficients (B, .) in standard deviations, averaged
+    over the batch. The paper writes delta for our beta (expression) and beta for our gamma (skin)."""
+    alpha2, beta2, gamma2 = (x.square().sum(1).mean() for x in (alpha, beta, gamma))
+    return alpha2 + weight_beta * beta2 + weight_gamma * gamma2

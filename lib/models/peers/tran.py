@@ -8,11 +8,11 @@ photograph, with a loss that does not reward faces close to the mean.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lib.losses.coefficients import coefficient_loss
 from lib.losses.pose import pose_loss
-from lib.losses.tran import asymmetric_euclidean
 from lib.models.peers.regressor import SinglePrediction
 from lib.renderers.cameras import WeakPerspectiveCamera
 
@@ -49,3 +49,17 @@ class Tran:
             "pose": w.pose * pose_loss(p.camera, labels, batch["images"].shape[-1]),
             "expression": w.expression * coefficient_loss(p.alpha[:, :0], p.beta, target[:, :0], beta) / beta.shape[1],
         }
+
+
+def asymmetric_euclidean(prediction: Tensor, target: Tensor, over: float = 1.0, under: float = 3.0) -> Tensor:
+    """Asymmetric Euclidean loss, section 3.2: over ||g+ - g_max||^2 + under ||g_p+ - g_max||^2.
+
+    prediction, target: (B, K) in standard deviations. g+ = |g|, g_p+ = sign(g) g_p, g_max = max(g+, g_p+), element by
+    element. Where the prediction goes beyond the target (in the target's direction) the first term counts the excess;
+    where it stays behind, the second counts the shortfall, ``under`` = 3 times as much: a plain Euclidean loss is
+    satisfied with faces close to the mean, this one is not. Averaged over the batch.
+    """
+    reached = torch.sign(target) * prediction
+    most = torch.maximum(target.abs(), reached)
+    excess, shortfall = (most - target.abs()).square(), (most - reached).square()
+    return (over * excess + under * shortfall).sum(1).mean()

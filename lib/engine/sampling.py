@@ -1,0 +1,59 @@
+"""Batches as a function of (seed, step), and which views of a subject they hold."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.core.views import TARGET_YAW
+from lib.datasets.training.read import TrainingSet
+from lib.datasets.triplets import TripletBatch, TripletSet
+
+
+class BatchSampler:
+    """Batches of subjects as a function of (seed, step, rank): no state to save, none to lose."""
+
+    def __init__(self, data: TrainingSet, batch_size: int, seed: int, symmetrise: bool = True):
+        self.data, self.batch_size, self.seed, self.symmetrise = data, batch_size, seed, symmetrise
+
+    def rng(self, step: int, stream: int = 0) -> np.random.Generator:
+        """Streams of one step are independent: 0 picks subjects, 1 picks views."""
+        return np.random.default_rng([self.seed, step, stream])
+
+    def __call__(
+        self, step: int, rank: int, world_size: int, choose: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same.
+
+        choose: which views to keep, see `TrainingSet.batch`.
+        """
+        rng = self.rng(step)
+        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
+        share = index[rank::world_size]
+        mirror = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise, choose=choose))
+
+
+class TripletSampler:
+    """Batches of triplets as a function of (seed, step, rank): no state to save, none to lose."""
+
+    def __init__(self, data: TripletSet, batch_size: int, seed: int, mirror: bool = True):
+        self.data, self.batch_size, self.seed, self.mirror = data, batch_size, seed, mirror
+
+    def __call__(self, step: int, rank: int = 0, world_size: int = 1) -> TripletBatch:
+        """Every rank draws the whole batch's groups and takes its share, so that the global batch is the same."""
+        rng = np.random.default_rng([self.seed, step])
+        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return self.data.batch(index[rank::world_size], generator, mirror=self.mirror)
+
+
+def nearest_views(yaw: Tensor) -> Tensor:
+    """(B, V) yaw in degrees to (B, 3) indices of the views nearest to front, left and right."""
+    return torch.stack([(yaw - target).abs().argmin(1) for target in TARGET_YAW], 1)
+
+
+def random_views(rng: np.random.Generator, yaw: Tensor) -> Tensor:
+    """(B, 1) indices of one view per sample, drawn evenly."""
+    return torch.from_numpy(rng.integers(yaw.shape[1], size=(len(yaw), 1)))

@@ -1,0 +1,171 @@
+"""The rows of the Siamese paper's table 1, the controls beside them, and the two bounds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.core.errors import InputError
+from lib.core.files import load_npz
+from lib.core.progress import progress
+from lib.core.views import TARGET_YAW
+from lib.datasets.threedfaw.read import Subject, ThreeDFAW, data_root
+from lib.engine.runs import run_folder
+from lib.landmarks.crops import crop_camera, crop_image, crop_transform
+from lib.metrics.evaluation import Bench, Case, Predictions
+from lib.metrics.scan import SubjectScan
+from lib.models import siamese
+from lib.models.siamese import Siamese3DMM
+from lib.papers.siamese.face import face_file, procrustes
+from lib.papers.siamese.training import load_method
+from lib.renderers.cameras import matrix_to_euler
+
+N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
+
+
+@dataclass
+class SubjectViews:
+    """All usable frames of a subject as crops: images (V, 3, H, W), K (V, 3, 3)."""
+
+    id: str
+    images: Tensor
+    K: Tensor
+
+
+def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int = 3) -> SubjectViews:
+    """Crop every frame of a subject around its detected landmarks.
+
+    Raises ValueError when fewer than n_min frames have landmarks.
+    """
+    images, calibrations = [], []
+    for frame in subject.frames:
+        if frame.landmarks2d is None:
+            continue
+        image = read_image(frame.path)
+        points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
+        transform = crop_transform(points, size, mean_landmarks)
+        images.append(crop_image(image[None], transform, size)[0])
+        guess = default_calibration(image.shape[-1], image.shape[-2])
+        K = guess if frame.K is None else torch.as_tensor(frame.K).float()
+        calibrations.append(crop_camera(K[None], torch.eye(3)[None], torch.zeros(1, 3), transform)[0][0])
+    if len(images) < n_min:
+        raise ValueError(f"subject {subject.id}: {len(images)} frames with landmarks, {n_min} are needed")
+    return SubjectViews(subject.id, torch.stack(images), torch.stack(calibrations))
+
+
+def read_image(path: Path) -> Tensor:
+    """A picture file as (3, H, W) float in [0, 1].
+
+    Raises InputError when it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise InputError(path, f"not a readable picture ({error})") from error
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
+
+
+def default_calibration(width: int, height: int) -> Tensor:
+    """K (3, 3) of an uncalibrated frame: principal point in the middle, focal length of a 53-degree view."""
+    f = float(max(width, height))
+    return torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
+
+
+def bench(params: dict[str, Any]) -> Bench:
+    """The 3DFAW-Video subjects and the 3DMM's mesh."""
+    model = load_npz(face_file(params["profile"]), ("mean", "faces", "landmarks", "face_index"))
+    data = ThreeDFAW(data_root(params))
+
+    def case(name: str) -> Case:
+        subject = data[name]
+        truth = None if subject.truth is None else subject.truth["vertices"]
+        return Case(SubjectScan.from_mesh(subject.scan, subject.landmarks51, name), truth)
+
+    return Bench.of_model(*(model[k] for k in ("mean", "faces", "landmarks", "face_index")), case=case)
+
+
+def predicted_yaw(single: siamese.SingleView, views: SubjectViews) -> tuple[Tensor, Tensor]:
+    """alpha (V, 64) and yaw (V,) in degrees of every frame by the single-view network (section 4.3)."""
+    alpha, camera = single.regress(views.images, views.K)
+    return alpha, torch.rad2deg(matrix_to_euler(camera.R)[0])
+
+
+def nearest_frames(yaw: Tensor, k: int) -> list[list[int]]:
+    """k triplets (front, left, right): the i-th takes the frames i-th nearest to 0, -45 and +45 degrees."""
+    ranked = [torch.argsort((yaw - target).abs(), stable=True) for target in TARGET_YAW]
+    return [[int(r[min(i, len(yaw) - 1)]) for r in ranked] for i in range(k)]
+
+
+@torch.inference_mode()
+def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tensor]:
+    """alpha (64,) of every method for one subject.
+
+    Averages are taken over shape parameters, which for a linear model is the same as over shapes.
+    """
+    alpha, yaw = predicted_yaw(nets["sv"], views)
+    triplets = nearest_frames(yaw, N_MEAN)
+    front, left, right = triplets[0]
+
+    def multi(run: str, triplet: list[int]) -> Tensor:
+        return nets[run](views.images[triplet][None], views.K[triplet][None]).alpha[0].float()
+
+    return {
+        "sv_frontal": alpha[front],
+        "sv_mean": alpha.mean(0),
+        "mv_add": multi("mv_add", triplets[0]),
+        "mv_concat": multi("mv_concat", triplets[0]),
+        "mv_shape_concat": multi("mv_shape_concat", triplets[0]),
+        "mv_shape_concat_mean": torch.stack([multi("mv_shape_concat", t) for t in triplets]).mean(0),
+        # controls: what part of the gain is a profile, what part mere averaging, what part the number of inputs
+        "sv_side": alpha[left],
+        "sv_avg3": alpha[[front, left, right]].mean(0),
+        "mv_front3": multi("mv_concat", [front, front, front]),
+    }
+
+
+def predict(params: dict[str, Any], seed: int) -> Predictions:
+    """Predictions of all networks of a seed."""
+    profile = params["profile"]
+    face = Siamese3DMM.load(face_file(params["profile"]))
+    nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
+    mean_landmarks = face.mean[face.landmarks]
+    size = params["data"]["train"]["image_size"]
+    ids: list[str] = []
+    alphas: dict[str, list[Tensor]] = {}
+    data = ThreeDFAW(data_root(params))
+    for subject in progress(data, f"predict s{seed}", total=len(data)):
+        views = load_views(subject, mean_landmarks, size)
+        for method, alpha in predict_subject(nets, views).items():
+            alphas.setdefault(method, []).append(alpha)
+        ids.append(subject.id)
+    return {m: {"ids": np.array(ids), "vertices": face.vertices(torch.stack(a)).numpy()} for m, a in alphas.items()}
+
+
+def bounds(params: dict[str, Any]) -> Predictions:
+    """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
+    face = Siamese3DMM.load(face_file(params["profile"]))
+    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params))]
+    ids = np.array([i for i, _ in truths])
+    result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
+    known = [(i, t) for i, t in truths if t is not None]
+    if known:  # a real scan has no known correspondence, so no oracle
+        truth = torch.from_numpy(np.stack([t for _, t in known])).float()
+        result["oracle"] = {"ids": np.array([i for i, _ in known]), "vertices": oracle(face, truth).numpy()}
+    return result
+
+
+def oracle(face: Siamese3DMM, truth: Tensor, rounds: int = 5) -> Tensor:
+    """The nearest faces of the model to (S, N, 3) truths: alternate similarity alignment and projection."""
+    index = face.face_index.numpy()
+    fit = face.mean.expand_as(truth)
+    for _ in range(rounds):
+        pairs = zip(truth.numpy(), fit.numpy(), strict=True)
+        aligned = np.stack([procrustes(t[None], f, index)[0] for t, f in pairs])
+        fit = face.vertices(face.project(torch.from_numpy(aligned).float()))
+    return fit

@@ -1,0 +1,180 @@
+"""Pictures of the datasets for notebook 02: contact sheets, labels on pixels, videos, scans. Matplotlib stays in here."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib.core.files import atomic_path
+from lib.datasets.threedfaw.read import Frame, Subject
+from lib.datasets.training.read import Batch, TrainingSet
+from lib.landmarks.crops import apply_transform, crop_image, crop_transform, invert_transform
+from lib.renderers.cameras import PerspectiveCamera
+from lib.renderers.shading import ambient_light, directional_light
+from lib.renderers.synthesis import render_shaded, vertex_normals_numba
+
+
+def to_rgb(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) float to (H, W, 3) uint8."""
+    return (image.permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def contact_sheet(data: TrainingSet, count: int = 24, columns: int = 4, gap: int = 3, most: int = 64) -> np.ndarray:
+    """The views of the first `count` subjects side by side as one image (H, W, 3) uint8; views of at most `most` px."""
+    images = data.batch(range(min(count, len(data))), symmetrise=False).images
+    if data.image_size > most:
+        small = torch.nn.functional.interpolate(images.flatten(0, 1), most, mode="area")
+        images = small.reshape(*images.shape[:3], most, most)
+    rows = [np.concatenate([to_rgb(view) for view in views], 1) for views in images]
+    size, width = rows[0].shape[:2]
+    lines = -(-len(rows) // columns)
+    sheet = np.full((lines * (size + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        y, x = i // columns * (size + gap), i % columns * (width + gap)
+        sheet[y : y + size, x : x + width] = row
+    return sheet
+
+
+def clay(
+    vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A grey rendering (size, size, 3) in [0, 1] of one mesh in one camera, and its coverage (size, size)."""
+    k, r, s = (torch.from_numpy(np.asarray(x, np.float32))[None] for x in (K, R, t))
+    v = torch.from_numpy(np.ascontiguousarray(vertices, np.float32))[None]
+    screen = PerspectiveCamera(k, r, s).project(v).numpy()
+    normals = vertex_normals_numba((v @ r.transpose(1, 2)).numpy(), faces)
+    lamp = torch.nn.functional.normalize(torch.tensor([[-0.4, 0.5, 0.8]]), dim=1)
+    sh = (ambient_light(1, 0.35) + directional_light(lamp, torch.full((1, 3), 0.6))).numpy()
+    grey = np.full_like(screen, 0.85)
+    rgb, mask = render_shaded(screen, faces, grey, normals, sh, size, size, supersample=2)
+    return np.clip(rgb[0], 0, 1), mask[0]
+
+
+def labels_figure(data: TrainingSet, faces: np.ndarray, subject: int = 0) -> Any:
+    """One subject's views; below, the registered scan seen by each crop's camera, and the landmarks on the pixels."""
+    import matplotlib.pyplot as plt
+
+    batch = data.batch([subject], symmetrise=False)
+    views, size = batch.images.shape[1], batch.images.shape[-1]
+    fig, axes = plt.subplots(3, views, figsize=(1.9 * views, 5.7))
+    for v in range(views):
+        image = to_rgb(batch.images[0, v])
+        k, r, t = (x[0, v].numpy() for x in (batch.K, batch.R, batch.t))
+        render, mask = clay(batch.vertices[0].numpy(), faces, k, r, t, size)
+        half = image / 255 * (1 - 0.65 * mask[..., None]) + 0.65 * render
+        for row, picture in enumerate((image, half, image)):
+            axes[row, v].imshow(picture, extent=(0, size, size, 0), interpolation="nearest")
+            axes[row, v].axis("off")
+        marks = batch.landmarks[0, v]
+        axes[2, v].plot(marks[:, 0], marks[:, 1], ".", color="#39ff14", markersize=2.5)
+        axes[2, v].set(xlim=(0, size), ylim=(size, 0))
+        axes[0, v].set_title(f"yaw {float(batch.yaw[0, v]):+.0f}°", fontsize=9)
+    fig.tight_layout(pad=0.3)
+    return fig
+
+
+def symmetry_figure(plain: Batch, mirrored: Batch) -> Any:
+    """The views of one subject above those of its symmetrised copy, with landmarks 0-16 in order of colour."""
+    import matplotlib.pyplot as plt
+
+    views, size = plain.images.shape[1], plain.images.shape[-1]
+    fig, axes = plt.subplots(2, views, figsize=(1.9 * views, 4.4))
+    for row, (batch, name) in enumerate(((plain, "as made"), (mirrored, "mirrored"))):
+        for v in range(views):
+            ax, marks = axes[row, v], batch.landmarks[0, v]
+            ax.imshow(to_rgb(batch.images[0, v]), extent=(0, size, size, 0), interpolation="nearest")
+            ax.scatter(marks[:, 0], marks[:, 1], c=np.arange(68), cmap="turbo", s=4)
+            ax.set(xlim=(0, size), ylim=(size, 0), xticks=[], yticks=[])
+            ax.set_title(f"{name}, yaw {float(batch.yaw[0, v]):+.0f}°", fontsize=8)
+    fig.tight_layout(pad=0.3)
+    return fig
+
+
+def read_frame(frame: Frame) -> torch.Tensor:
+    """A frame as (3, H, W) float in [0, 1]."""
+    from PIL import Image
+
+    return torch.from_numpy(np.asarray(Image.open(frame.path).convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+
+
+def video_strip(subject: Subject, count: int = 7, size: int = 96) -> np.ndarray:
+    """`count` frames of each of the subject's cameras, evenly spaced, one row a camera."""
+    rows = []
+    for camera in dict.fromkeys(frame.camera for frame in subject.frames):
+        frames = [frame for frame in subject.frames if frame.camera == camera]
+        picked = [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+        scaled = [torch.nn.functional.interpolate(read_frame(f)[None], size, mode="area")[0] for f in picked]
+        rows.append(np.concatenate([to_rgb(image) for image in scaled], 1))
+    return np.concatenate(rows)
+
+
+def crop_figure(subject: Subject, mean_landmarks: torch.Tensor, size: int, span_mm: float, count: int = 4) -> Any:
+    """Frames with the crop's outline and the detected landmarks, and the crops that a network sees."""
+    import matplotlib.pyplot as plt
+
+    usable = [frame for frame in subject.frames if frame.landmarks2d is not None]
+    picked = [usable[i] for i in np.linspace(0, len(usable) - 1, count).round().astype(int)]
+    fig, axes = plt.subplots(2, count, figsize=(2.1 * count, 4.3))
+    corners = torch.tensor([[[0.0, 0], [size, 0], [size, size], [0, size], [0, 0]]])
+    for column, frame in enumerate(picked):
+        image = read_frame(frame)
+        assert frame.landmarks2d is not None
+        marks = torch.from_numpy(frame.landmarks2d).float()[None]
+        a = crop_transform(marks, size, mean_landmarks, span_mm)
+        outline = apply_transform(invert_transform(a), corners)[0]
+        h, w = image.shape[1:]
+        top, bottom = axes[:, column]
+        top.imshow(to_rgb(image), extent=(0, w, h, 0))
+        top.plot(outline[:, 0], outline[:, 1], "-", color="#ffd400", linewidth=1.2)
+        top.plot(marks[0, :, 0], marks[0, :, 1], ".", color="#39ff14", markersize=1.5)
+        top.set(xlim=(0, w), ylim=(h, 0))
+        top.set_title(f"{frame.camera}" + ("" if frame.yaw is None else f", yaw {frame.yaw:+.0f}°"), fontsize=8)
+        bottom.imshow(to_rgb(crop_image(image[None], a, size)[0]), interpolation="nearest")
+        top.axis("off")
+        bottom.axis("off")
+    fig.tight_layout(pad=0.3)
+    return fig
+
+
+def scan_figure(subject: Subject, size: int = 300) -> Any:
+    """The scan seen by three of its cameras, with the 51 landmark vertices."""
+    import matplotlib.pyplot as plt
+
+    frames = [frame for frame in subject.frames if frame.K is not None and frame.camera == subject.frames[-1].camera]
+    picked = [frames[i] for i in np.linspace(0.15 * len(frames), 0.85 * len(frames), 3).astype(int)]
+    fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.0))
+    known = subject.landmarks51[subject.landmarks51 >= 0]
+    for ax, frame in zip(axes, picked, strict=True):
+        assert frame.K is not None and frame.R is not None and frame.t is not None
+        k = frame.K.copy()
+        h = read_frame(frame).shape[1]
+        k[:2] *= size / h
+        k[0, 0], k[1, 1] = 1.5 * k[0, 0], 1.5 * k[1, 1]
+        middle = subject.scan.vertices.mean(0) @ frame.R.T * [1, -1, -1] + frame.t
+        k[:2, 2] = size / 2 - k[[0, 1], [0, 1]] * middle[:2] / middle[2]
+        render, mask = clay(subject.scan.vertices, subject.scan.faces, k, frame.R, frame.t, size)
+        ax.imshow(render + 1 - mask[..., None])
+        cam = subject.scan.vertices[known] @ frame.R.T * [1, -1, -1] + frame.t
+        uv = cam @ k.T
+        ax.plot(uv[:, 0] / uv[:, 2], uv[:, 1] / uv[:, 2], ".", color="#d62728", markersize=3)
+        ax.set(xlim=(0, size), ylim=(size, 0))
+        ax.axis("off")
+    fig.tight_layout(pad=0.2)
+    return fig
+
+
+def save_image(image: np.ndarray, path: str | Path) -> Path:
+    """Write (H, W, 3) uint8 as PNG in one step."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, "PNG", optimize=True)
+    return Path(path)
+
+
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """Write a matplotlib figure as PNG in one step."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+    return Path(path)

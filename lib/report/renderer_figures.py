@@ -1,0 +1,324 @@
+"""Pictures of the renderer's conventions and outputs, for notebook 01 (matplotlib, at the edge)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix, intrinsics
+from lib.renderers.rasterize import available_backends, rasterize
+from lib.renderers.render import Renderer
+from lib.renderers.shading import ambient_light, directional_light
+from lib.renderers.silhouette import soft_silhouette
+from lib.renderers.visibility import facing, vertex_visibility
+
+__all__ = [
+    "Head",
+    "backends",
+    "buffers",
+    "conventions",
+    "gradients",
+    "lights",
+    "outline",
+    "rows_of_agreement",
+    "seen_colors",
+    "visibility",
+    "visible",
+]
+
+BACKGROUND = 0.93
+
+
+class Head:
+    """A head to draw: vertices (N, 3) mm, faces (F, 3), albedo (N, 3)."""
+
+    def __init__(self, vertices: Tensor, faces: Tensor, albedo: Tensor) -> None:
+        self.vertices, self.faces, self.albedo = vertices, faces, albedo
+
+    def camera(self, size: int, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> PerspectiveCamera:
+        """A camera 0.9 m away, angles in degrees, that frames the head in size x size pixels."""
+        R = euler_to_matrix(*(torch.tensor([a]).deg2rad() for a in (yaw, pitch, roll)))
+        K = intrinsics(torch.tensor([3.1 * size]), size / 2, size / 2)
+        return PerspectiveCamera(K, R, torch.tensor([[0.0, 0.0, 900.0]]))
+
+    def draw(
+        self, size: int, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, sh: Tensor | None = None
+    ) -> np.ndarray:
+        """Image (size, size, 3) in [0, 1] of the head turned by angles in degrees."""
+        light = studio_light() if sh is None else sh
+        out = Renderer(self.faces, size)(
+            self.vertices[None], self.camera(size, yaw, pitch, roll), self.albedo, light, torch.tensor(BACKGROUND)
+        )
+        return picture(out.image)
+
+
+def studio_light() -> Tensor:
+    """A lamp above the viewer's right shoulder and some light from everywhere; sh (1, 9, 3)."""
+    lamp = torch.nn.functional.normalize(torch.tensor([[0.5, 0.6, 0.8]]), dim=-1)
+    return ambient_light(1, 0.45) + directional_light(lamp, torch.full((1, 3), 0.6))
+
+
+def picture(image: Tensor) -> np.ndarray:
+    """(1, 3, H, W) -> (H, W, 3), clipped."""
+    return image[0].detach().permute(1, 2, 0).clamp(0, 1).numpy()
+
+
+def _angles(name: str, value: float) -> tuple[float, float, float]:
+    """(yaw, pitch, roll) with one of them at ``value`` degrees."""
+    yaw, pitch, roll = (value if name == n else 0.0 for n in ("yaw", "pitch", "roll"))
+    return yaw, pitch, roll
+
+
+def _panel(axis: Any, image: np.ndarray, title: str, **options: Any) -> None:
+    axis.imshow(image, interpolation="nearest", **options)
+    axis.set_title(title, fontsize=9)
+    axis.set_axis_off()
+
+
+def conventions(head: Head, size: int = 240) -> Any:
+    """Axes of the head frame, signs of the three angles, pixel coordinates."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 4, figsize=(12, 6.4))
+    camera = head.camera(size, yaw=25, pitch=8)
+    _panel(axes[0, 0], head.draw(size, yaw=25, pitch=8), "head frame (mm): x red, y green, z blue")
+    ends = torch.cat([torch.zeros(1, 3), torch.eye(3) * 150])[None]
+    u, v = camera.project(ends)[0, :, :2].T.numpy()
+    for k, color in enumerate(("tab:red", "tab:green", "tab:blue"), start=1):
+        axes[0, 0].annotate(
+            "",
+            (u[k] - 0.5, v[k] - 0.5),
+            (u[0] - 0.5, v[0] - 0.5),
+            arrowprops={"arrowstyle": "->", "color": color, "lw": 2.5},
+        )
+        axes[0, 0].text(u[k], v[k], "xyz"[k - 1], color=color, fontsize=12, weight="bold")
+    for axis, (name, text) in zip(
+        axes[0, 1:],
+        (("yaw", "turns to the image's right"), ("pitch", "looks up"), ("roll", "counter-clockwise")),
+        strict=True,
+    ):
+        _panel(
+            axis,
+            head.draw(size, *_angles(name, 25.0)),
+            f"{name} = +25 degrees: {text}",
+        )
+    for axis, (name, value) in zip(axes[1, 1:], (("yaw", -25.0), ("pitch", -25.0), ("roll", -25.0)), strict=True):
+        _panel(
+            axis,
+            head.draw(size, *_angles(name, value)),
+            f"{name} = -25 degrees",
+        )
+    axis = axes[1, 0]
+    axis.imshow(head.draw(12), extent=(0, 12, 12, 0), interpolation="nearest")
+    axis.set(xticks=range(0, 13, 2), yticks=range(0, 13, 2), xlabel="u (px)", ylabel="v (px)")
+    axis.xaxis.tick_top()
+    axis.xaxis.set_label_position("top")
+    centre = np.arange(12) + 0.5
+    axis.plot(*np.meshgrid(centre, centre), "k.", ms=2)
+    axis.set_title("pixels: origin top left, centres (dots) at +0.5", fontsize=9, y=-0.12)
+    figure.tight_layout()
+    return figure
+
+
+def buffers(head: Head, size: int = 240, yaw: float = 30.0) -> Any:
+    """What one render returns: image, mask, depth, normals, faces, barycentrics."""
+    import matplotlib.pyplot as plt
+
+    out = Renderer(head.faces, size)(
+        head.vertices[None], head.camera(size, yaw=yaw), head.albedo, studio_light(), torch.tensor(BACKGROUND)
+    )
+    mask = out.mask[0].numpy()
+    figure, axes = plt.subplots(1, 5, figsize=(14, 3.1))
+    _panel(axes[0], picture(out.image), "image")
+    depth = np.where(mask, out.depth[0].numpy(), np.nan)
+    _panel(axes[1], depth, "depth (mm)", cmap="viridis_r")
+    figure.colorbar(axes[1].images[0], ax=axes[1], fraction=0.046)
+    _panel(axes[2], np.where(mask[..., None], picture(out.normals * 0.5 + 0.5), 1.0), "normals (view frame)")
+    shuffled = np.random.default_rng(0).random((len(head.faces) + 1, 3))
+    shuffled[-1] = 1.0
+    _panel(axes[3], shuffled[out.fragments.face_id[0].numpy()], "face id")
+    _panel(axes[4], np.where(mask[..., None], out.fragments.bary[0].numpy().clip(0, 1), 1.0), "barycentrics")
+    figure.tight_layout()
+    return figure
+
+
+def lights(head: Head, size: int = 200) -> Any:
+    """The same head under lamps around it: nine-band light stays with the camera."""
+    import matplotlib.pyplot as plt
+
+    directions = {
+        "left": (-1, 0.1, 0.3),
+        "above": (0, 1, 0.4),
+        "front": (0, 0, 1),
+        "right": (1, 0.1, 0.3),
+        "below": (0, -1, 0.4),
+    }
+    figure, axes = plt.subplots(1, len(directions), figsize=(2.4 * len(directions), 2.7))
+    for axis, (name, vector) in zip(axes, directions.items(), strict=True):
+        lamp = torch.nn.functional.normalize(torch.tensor([vector], dtype=torch.float32), dim=-1)
+        sh = ambient_light(1, 0.25) + directional_light(lamp, torch.tensor([[0.95, 0.9, 0.85]]))
+        _panel(axis, head.draw(size, sh=sh, yaw=15.0), f"lamp: {name}")
+    figure.tight_layout()
+    return figure
+
+
+def rows_of_agreement(
+    head: Head, size: int = 224, yaws: tuple[float, ...] = (-60, -30, 0, 30, 60)
+) -> list[dict[str, Any]]:
+    """Every backend here against torch: pixels that differ, largest difference in depth."""
+    R = torch.cat([head.camera(size, yaw=a).R for a in yaws])
+    one = head.camera(size)
+    n = len(yaws)
+    weak = WeakPerspectiveCamera(torch.full((n,), size / 300), R, torch.full((n, 2), size / 2))
+    pinhole = PerspectiveCamera(one.K.expand(n, 3, 3), R, one.t.expand(n, 3))
+    rows = []
+    for name, camera in (("perspective", pinhole), ("weak perspective", weak)):
+        screen = camera.project(head.vertices.expand(n, -1, 3))
+        want = rasterize(screen, head.faces, (size, size), "torch", perspective=camera.perspective)
+        for backend in available_backends():
+            got = rasterize(screen, head.faces, (size, size), backend, perspective=camera.perspective)
+            same = got.face_id == want.face_id
+            rows.append(
+                {
+                    "camera": name,
+                    "backend": backend,
+                    "pixels": same.numel(),
+                    "covered": int(want.mask.sum()),
+                    "another face": int((~same).sum()),
+                    "largest depth difference (mm)": float((got.depth - want.depth)[same].abs().max()),
+                }
+            )
+    return rows
+
+
+def gradients(head: Head, size: int = 64, vertices: int = 60, seed: int = 0) -> tuple[Any, float]:
+    """Derivatives of a random image loss to vertex coordinates: autograd against central differences, in float64.
+
+    Returns the figure and the largest deviation, relative to the largest derivative.
+    """
+    import matplotlib.pyplot as plt
+
+    g = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, 3, size, size, dtype=torch.float64, generator=g)
+    camera = head.camera(size, yaw=20.0).to(torch.float64)
+    albedo, light = head.albedo.double(), studio_light().double()
+    renderer = Renderer(head.faces, size)
+    x = head.vertices.double()[None]
+    base = renderer(x, camera, albedo, light)
+    leaf = x.clone().requires_grad_()
+    image = renderer(leaf, camera, albedo, light).image
+    seen = vertex_visibility(base.fragments, camera.project(x), head.faces)[0].nonzero().squeeze(-1)
+    chosen = seen[torch.randperm(len(seen), generator=g)[:vertices]].tolist()
+    pairs = []
+    eps = 1e-4  # mm
+    for k, vertex in enumerate(chosen):
+        xyz = k % 3
+        step = torch.zeros_like(x)
+        step[0, vertex, xyz] = eps
+        with torch.no_grad():
+            plus, minus = (renderer(x + s * step, camera, albedo, light) for s in (1, -1))
+        ids = base.fragments.face_id
+        w = weight * ((plus.fragments.face_id == ids) & (minus.fragments.face_id == ids))[:, None]
+        numeric = float(((plus.image - minus.image) * w).sum() / (2 * eps))
+        (grad,) = torch.autograd.grad((image * w).sum(), leaf, retain_graph=True)
+        pairs.append((float(grad[0, vertex, xyz]), numeric))
+    a, n = np.array(pairs).T
+    figure, axis = plt.subplots(figsize=(3.6, 3.4))
+    span = [min(n), max(n)]
+    axis.plot(span, span, color="0.7", lw=1)
+    axis.plot(n, a, ".")
+    axis.set(xlabel="central difference (1/mm)", ylabel="autograd (1/mm)", title="image loss by vertex coordinate")
+    figure.tight_layout()
+    return figure, float(np.abs(a - n).max() / np.abs(n).max())
+
+
+def outline(head: Head, size: int = 96, yaw: float = 35.0) -> Any:
+    """Hard mask, soft silhouette, and the derivative that tells each outline vertex where to go for a larger area."""
+    import matplotlib.pyplot as plt
+
+    screen = head.camera(size, yaw=yaw).project(head.vertices[None]).requires_grad_()
+    alpha = soft_silhouette(screen, head.faces, (size, size), sigma=1.0)
+    alpha.sum().backward()
+    assert screen.grad is not None
+    grad = screen.grad[0, :, :2].numpy()
+    points = screen.detach()[0, :, :2].numpy()
+    hard = rasterize(screen.detach(), head.faces, (size, size)).mask[0].numpy()
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.1))
+    _panel(axes[0], hard, "mask", cmap="gray")
+    _panel(axes[1], alpha.detach()[0].numpy(), "soft silhouette, sigma = 1 px", cmap="gray")
+    _panel(axes[2], alpha.detach()[0].numpy(), "derivative of its area", cmap="gray")
+    on = np.linalg.norm(grad, axis=1) > 0.05
+    axes[2].quiver(
+        points[on, 0] - 0.5,
+        points[on, 1] - 0.5,
+        grad[on, 0],
+        grad[on, 1],
+        color="tab:red",
+        angles="xy",
+        scale=40,
+        width=0.006,
+    )
+    figure.tight_layout()
+    return figure
+
+
+def visible(head: Head, size: int = 224, yaw: float = 40.0) -> np.ndarray:
+    """(N,) bool: vertices that a view turned by ``yaw`` degrees shows, and not at a grazing angle."""
+    camera = head.camera(size, yaw=yaw)
+    out = Renderer(head.faces, size)(head.vertices[None], camera, head.albedo)
+    from lib.renderers.normals import vertex_normals
+
+    seen = vertex_visibility(out.fragments, camera.project(head.vertices[None]), head.faces)
+    normals = vertex_normals(head.vertices[None], head.faces) @ camera.R.mT
+    return (seen & facing(normals, 0.15))[0].numpy()
+
+
+def visibility(head: Head, seen: np.ndarray, size: int = 220) -> Any:
+    """The head with seen vertices (N,) bool in yellow, from three sides."""
+    import matplotlib.pyplot as plt
+
+    shown = Head(head.vertices, head.faces, torch.from_numpy(seen_colors(seen)))
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2))
+    for axis, yaw in zip(axes, (40.0, 0.0, -40.0), strict=True):
+        _panel(axis, shown.draw(size, yaw), f"the same vertices, from yaw {yaw:.0f}")
+    figure.tight_layout()
+    return figure
+
+
+def seen_colors(seen: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) float32 of seen (yellow) and unseen (violet) vertices (N,) bool."""
+    return np.where(seen[:, None], (0.95, 0.8, 0.2), (0.35, 0.3, 0.5)).astype(np.float32)
+
+
+def backends(head: Head, size: int = 224, batch: int = 8) -> list[dict[str, Any]]:
+    """Milliseconds an image of each backend on this machine, one thread, in turns (see lib/bench for the full table)."""
+    from lib.core.timing import Case, measure
+
+    R = torch.cat([head.camera(size, yaw=float(a)).R for a in np.linspace(-60, 60, batch)])
+    one = head.camera(size)
+    camera = PerspectiveCamera(one.K.expand(batch, 3, 3), R, one.t.expand(batch, 3))
+    screen = camera.project(head.vertices.expand(batch, -1, 3))
+
+    def job(backend: str, points: Tensor) -> Callable[[], Any]:
+        return lambda: rasterize(points, head.faces, (size, size), backend)
+
+    cases = [
+        Case(
+            "rasterize",
+            name,
+            job(name, screen[: 1 if name == "pytorch3d" else batch]),
+            1 if name == "pytorch3d" else batch,
+        )
+        for name in available_backends()
+    ]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        entries = measure(cases, seconds=0.3)
+    finally:
+        torch.set_num_threads(before)
+    return [
+        {"backend": e.variant, "CPU ms an image": round(e.ms_cpu, 2), "fastest ms": round(e.ms_min, 2)} for e in entries
+    ]

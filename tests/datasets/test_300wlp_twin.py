@@ -1,0 +1,263 @@
+"""The 300W-LP twin: the real layout, labels that are fits and not the truth, side views through the fitted mesh, the pack."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import loadmat
+
+from lib.core.errors import InputError
+from lib.core.mapped import map_npz
+from lib.datasets.triplets import SPLITS, TripletSet, margin
+from lib.datasets.w300lp import pack as pack_300wlp
+from lib.datasets.w300lp import twin
+from lib.datasets.w300lp.profiling import Profiler, turned_camera
+from lib.datasets.w300lp.read import SIZE, W300LP, pose_to_camera
+from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+
+CONFIG = twin.W300LPConfig(n_faces=3, n_views=5, image_size=32, n_id=20, n_exp=8, seed=1)
+
+
+@pytest.fixture(scope="module")
+def made(model_path, tmp_path_factory):
+    """Folder of a twin of three faces."""
+    folder = tmp_path_factory.mktemp("twin")
+    assert twin.make_twin(folder / "300W_LP", CONFIG, model_path, workers=0) == 1
+    return folder
+
+
+@pytest.fixture
+def data(made, people) -> W300LP:
+    return W300LP(made / "300W_LP", people.model.mean[people.model.landmarks].numpy(), strict=True)
+
+
+# ---- the twin ----
+def test_files_are_laid_out_and_shaped_as_the_real_ones(made):
+    root = made / "300W_LP"
+    images = sorted(root.glob("*/*.jpg"))
+    assert len(images) == 15
+    real = {
+        "pt2d": ((2, 68), "float64"),
+        "roi": ((1, 4), "int16"),
+        "Illum_Para": ((1, 10), "float64"),
+        "Color_Para": ((1, 7), "float32"),
+        "Tex_Para": ((199, 1), "float64"),
+        "Shape_Para": ((20, 1), "float64"),
+        "Exp_Para": ((8, 1), "float64"),
+        "Pose_Para": ((1, 7), "float32"),
+    }
+    for path in images:
+        assert path.parent.name in ("AFW", "HELEN", "IBUG", "LFPW") and path.name.startswith(path.parent.name)
+        with Image.open(path) as image:
+            assert image.size == (450, 450) and image.format == "JPEG"
+        content = loadmat(str(path.with_suffix(".mat")))
+        assert {k: (v.shape, str(v.dtype)) for k, v in content.items() if not k.startswith("__")} == real
+        points = loadmat(str(root / "landmarks" / path.parent.name / f"{path.stem}_pts.mat"))
+        assert points["pts_2d"].shape == points["pts_3d"].shape == (68, 2)
+        assert np.abs(points["pts_2d"] - content["pt2d"].T).max() < 1e-3
+
+
+def test_every_face_has_all_sides_and_one_shape(data):
+    for face in data:
+        front, left, right = face.sides()
+        assert [v.step for v in front] == [0] and len(left) == len(right) == 2
+        for view in face.views:
+            assert np.array_equal(view.label.shape, face.views[0].label.shape)
+            assert view.label.scale == face.views[0].label.scale
+    assert data.counts() == (0, 0, 0, 0, 0, 0)
+
+
+def test_labels_are_biased_fits_nearer_to_the_truth_than_the_mean(made, data, people):
+    face = people.model
+    index = face.face_index.numpy()
+    truth = np.load(made / "300W_LP" / "truth" / "shard_000.npz")
+    errors = []
+    for name, neutral in zip(truth["name"].tolist(), truth["neutral"].astype(np.float32), strict=True):
+        alpha = data[name].views[0].label.shape / data.sigma()
+        fitted = face.vertices(torch.from_numpy(alpha).float()[None])[0].numpy()
+        target = neutral[index] + people.mean[index]
+        errors.append([aligned_error(shape[index], target) for shape in (fitted, people.mean)])
+    fit, mean = np.mean(errors, 0)
+    assert 0.5 < fit < mean
+
+
+def aligned_error(shape: np.ndarray, target: np.ndarray) -> float:
+    """Mean vertex distance in mm after the best similarity."""
+    a, b = shape - shape.mean(0), target - target.mean(0)
+    u, s, vt = np.linalg.svd(b.T @ a)
+    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    scale = (s * sign).sum() / (a**2).sum()
+    return float(np.linalg.norm(scale * a @ ((u * sign) @ vt).T - b, axis=1).mean())
+
+
+def test_points_of_side_views_lie_on_the_fitted_mesh(data, people):
+    """By the set's own formula; the contour may have slid, the inner points may not."""
+    face = people.model
+    for entry in data:
+        for view in entry.views[1:]:
+            content = loadmat(str(view.path.with_suffix(".mat")))
+            alpha = torch.from_numpy(content["Shape_Para"][:, 0] / data.sigma()).float()[None]
+            mesh = face.vertices(alpha, torch.from_numpy(content["Exp_Para"].T).float()).double()
+            camera = pose_to_camera(torch.from_numpy(content["Pose_Para"].astype(np.float64)))
+            pixels = camera.project(mesh)[0, face.landmarks, :2].numpy() + 0.5
+            assert np.abs(pixels[17:] - content["pt2d"].T[17:]).max() < 5e-3  # Pose_Para is float32
+            fixed = loadmat(str(data.root / "landmarks" / view.path.parent.name / f"{view.path.stem}_pts.mat"))
+            assert np.abs(pixels - fixed["pts_3d"]).max() < 5e-3
+
+
+def test_side_yaws_are_spread_in_steps_of_five_degrees():
+    rng = np.random.default_rng(0)
+    for n_views in (3, 4, 5, 8):
+        for yaw in (-14.9, 0.0, 7.3, 14.9):
+            steps = twin.step_yaws(yaw, n_views, rng)
+            assert len(steps) == len({step for step, _ in steps}) == n_views - 1 and min(s for s, _ in steps) > 0
+            turned = np.array([y for _, y in steps])
+            assert ((np.abs(turned) >= 25) & (np.abs(turned) < 60)).all()
+            assert (turned < 0).any() and (turned > 0).any()
+            assert np.allclose((turned - yaw) / 5, np.round((turned - yaw) / 5))
+
+
+def test_bad_settings_are_refused(made, model_path):
+    with pytest.raises(InputError, match="n_faces"):
+        twin.W300LPConfig(n_faces=0)
+    with pytest.raises(InputError, match="n_views"):
+        twin.W300LPConfig(n_faces=1, n_views=2)
+    with pytest.raises(InputError, match="n_id"):
+        twin.make_twin(made / "x", twin.W300LPConfig(n_faces=1, n_id=5000), model_path, workers=0)
+
+
+def test_subsets_have_their_real_shares():
+    config = twin.W300LPConfig(n_faces=400)
+    subsets = [twin.face_name(config, i).split("/")[0] for i in range(400)]
+    assert subsets.count("HELEN") == 244 and subsets.count("IBUG") == 12
+    assert len({twin.face_name(config, i) for i in range(400)}) == 400
+
+
+# ---- profiling ----
+def photograph(people, seed: int = 0) -> tuple[np.ndarray, np.ndarray, WeakPerspectiveCamera]:
+    """A smooth picture, a head and its camera."""
+    v, u = np.mgrid[:SIZE, :SIZE] / SIZE
+    image = np.stack([u, v, 0.5 + 0.5 * np.sin(9 * u + 5 * v)], -1)
+    rotation = euler_to_matrix(*(torch.tensor([x], dtype=torch.float64) for x in (0.1, -0.05, 0.08)))
+    camera = WeakPerspectiveCamera(
+        torch.tensor([1.3], dtype=torch.float64), rotation, torch.tensor([[225.0, 225.0]]).double()
+    )
+    return (image * 255).astype(np.uint8), people.mean, camera
+
+
+def turned(camera: WeakPerspectiveCamera, yaw: float) -> WeakPerspectiveCamera:
+    angles = (torch.tensor([x], dtype=torch.float64) for x in (np.radians(yaw), -0.05, 0.08))
+    return turned_camera(camera, euler_to_matrix(*angles)[0].numpy())
+
+
+def test_the_same_camera_gives_the_photograph_back(people):
+    image, head, camera = photograph(people)
+    profiler = Profiler(people.faces, people.model.face_index.numpy(), SIZE)
+    (same,) = profiler(image, head, camera, [camera])
+    assert np.abs(same.astype(int) - image).max() <= 2
+
+
+def test_a_mark_on_the_face_moves_with_the_mesh(people):
+    """A bright dot painted on the midline of the face is found where the turned mesh projects them."""
+    _, head, camera = photograph(people)
+    profiler = Profiler(people.faces, people.model.face_index.numpy(), SIZE)
+    tips = people.landmarks[[27, 30, 33, 8]]
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    v, u = np.mgrid[:SIZE, :SIZE] + 0.5
+    vertices = torch.from_numpy(head)[None].double()
+    for x, y in camera.project(vertices)[0, tips, :2].tolist():
+        image[np.hypot(u - x, v - y) < 3] = 255
+    targets = [turned(camera, yaw) for yaw in (-35.0, 25.0)]
+    for picture, target in zip(profiler(image, head, camera, targets), targets, strict=True):
+        for x, y in target.project(vertices)[0, tips, :2].tolist():
+            near = np.hypot(u - x, v - y) < 8
+            weight = picture[..., 0] * near
+            centre = (weight * u).sum() / weight.sum(), (weight * v).sum() / weight.sum()
+            assert np.hypot(centre[0] - x, centre[1] - y) < 1.0
+
+
+def test_the_border_stays_and_nothing_tears(people):
+    image, head, camera = photograph(people)
+    image = np.maximum(image, 1)  # black is what is not covered
+    profiler = Profiler(people.faces, people.model.face_index.numpy(), SIZE)
+    for picture in profiler(image, head, camera, [turned(camera, yaw) for yaw in (-60.0, 60.0)]):
+        assert picture.max(-1).min() > 0
+        for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+            assert np.abs(picture[edge].astype(int) - image[edge]).max() <= 6
+
+
+def test_the_pivot_stays_where_it_is(people):
+    from lib.datasets.w300lp.profiling import PIVOT
+
+    *_, camera = photograph(people)
+    pivot = torch.from_numpy(PIVOT)[None, None]
+    assert torch.allclose(turned(camera, 50).project(pivot)[..., :2], camera.project(pivot)[..., :2], atol=1e-9)
+
+
+# ---- the pack ----
+def test_the_pack_holds_every_face_and_agrees_with_its_labels(made, model_path, people):
+    out, model = made / "triplets" / "300wlp.npz", model_path
+    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, model, workers=0) == 3
+    assert pack_300wlp.pack(made / "300W_LP", out, CONFIG, model, workers=0) == 0
+    assert sorted(p.name for p in out.parent.iterdir()) == ["300wlp.npz"]  # parts are gone
+    arrays = map_npz(out)
+    side = 32 + 2 * margin(32)
+    assert arrays["images"].shape == (15, side, side, 3) and arrays["split"].sum() == 1
+    assert np.bincount(arrays["group"]).tolist() == [5, 5, 5] and np.bincount(arrays["side"]).tolist() == [3, 6, 6]
+    camera = WeakPerspectiveCamera(*(torch.from_numpy(np.array(arrays[k])) for k in ("scale", "R", "t2d")))
+    mesh = people.model.vertices(*(torch.from_numpy(np.array(arrays[k])) for k in ("alpha", "beta")))
+    pixels = camera.project(mesh)[:, people.model.landmarks, :2].numpy()
+    error = np.linalg.norm(pixels - arrays["landmarks"], axis=-1)
+    assert error[:, :17].max() < 1e-2  # the contour is the model's own
+    fronts = arrays["side"] == 0
+    assert error[~fronts, 17:].max() < 1e-2 and error[fronts, 17:].max() > 0.05  # photographs have annotators
+    mm = np.sqrt((error[fronts, 17:] ** 2).mean(1)) / arrays["scale"][fronts]
+    assert np.allclose(mm, arrays["quality"][fronts], rtol=1e-3)
+    assert np.abs(arrays["landmarks"][:, 17:].mean(1) - side / 2).max() < 8
+    val = TripletSet(out, SPLITS[1], 32, people.model)
+    batch = val.batch(torch.tensor([0]), torch.Generator().manual_seed(0))
+    assert batch.truth is not None and batch.yaw[0, 1] < -20 and batch.yaw[0, 2] > 20
+    assert TripletSet(out, SPLITS[0], 32, people.model).n_groups == 2
+
+
+def test_crops_show_what_the_labels_say(made, model_path, people):
+    """The nose tip of the label lies on the same colours in crop and photograph."""
+    face = next(iter(W300LP(made / "300W_LP", people.model.mean[people.model.landmarks].numpy())))
+    labeller = pack_300wlp.Labeller(people.model, CONFIG, made / "300W_LP", twin.label_sigma(people.model, 20))
+    rows = pack_300wlp.pack_face(face, labeller, 160)
+    assert rows is not None
+    for row, (view, _) in enumerate(pack_300wlp.choose_views(face)):
+        image = view.image()
+        for k in (30, 36, 45, 48, 54):
+            x, y = view.label.landmarks[k].astype(int)
+            u, v = rows["landmarks"][row, k].astype(int)
+            there, here = image[y - 3 : y + 4, x - 3 : x + 4], rows["images"][row, v - 2 : v + 3, u - 2 : u + 3]
+            assert np.abs(there.mean((0, 1)) - here.mean((0, 1))).max() < 25
+
+
+def test_unreadable_images_and_missing_sides_are_left_out_and_said(made, model_path, people, tmp_path, capsys):
+    import shutil
+
+    root = tmp_path / "300W_LP"
+    shutil.copytree(made / "300W_LP", root)
+    photos = sorted(root.glob("*/*_0.jpg"))
+    photos[0].write_bytes(b"no jpg")
+    for path in photos[1].parent.glob(f"{photos[1].stem[:-2]}_*.mat"):
+        if loadmat(str(path))["Pose_Para"][0, 1] > 0.2:  # towards the image's left
+            path.unlink()
+    assert pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, model_path, workers=0) == 1
+    said = capsys.readouterr().err
+    assert "1 of 3 faces have all three sides" in said and "1 without left" in said
+    assert str(photos[0]) in said and "not a readable image" in said and "no such file" in said
+
+
+def test_a_set_without_triplets_is_an_error(made, model_path, people, tmp_path):
+    import shutil
+
+    root = tmp_path / "300W_LP"
+    shutil.copytree(made / "300W_LP", root)
+    for path in root.glob("*/*_[1-9]*.mat"):
+        if not path.stem.endswith("_0") and "landmarks" not in path.parts and path.parent.name != "ModelGeneration":
+            path.unlink()
+    with pytest.raises(InputError, match="front, a left and a right"):
+        pack_300wlp.pack(root, tmp_path / "t.npz", CONFIG, model_path, workers=0)

@@ -1,0 +1,136 @@
+"""Rendered pairs: the flow is that of the pixels, in both directions, and zero where nothing moves."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.engine.pretraining import flow_pairs
+from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people, pixel_grid, weak_camera
+from lib.models.flow.correlation import warp
+from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+from lib.synthesis.people import People
+
+
+@pytest.fixture(scope="module")
+def people(face_model_files):
+    return People.load(face_model_files / "face_model.npz")
+
+
+@pytest.fixture(scope="module")
+def pairs(people):
+    return FlowPairs(photograph_people(people, 6, 64, seed=0), people)
+
+
+@pytest.fixture(scope="module")
+def batch(pairs):
+    return pairs.batch(24, np.random.default_rng(3))
+
+
+def test_shapes_and_ranges(batch):
+    assert isinstance(batch, FlowBatch)
+    assert batch.image1.shape == batch.image2.shape == (48, 3, 64, 64)
+    assert batch.flow.shape == (48, 2, 64, 64)
+    assert torch.isfinite(batch.flow).all()
+    for image in (batch.image1, batch.image2):
+        assert 0 <= float(image.min()) and float(image.max()) <= 1
+    assert (batch.face | ~batch.seen).all()
+    assert (batch.known | ~batch.seen).all()
+    assert 0.1 < float(batch.face.float().mean()) < 0.8
+    motion = batch.motion()
+    assert float(motion.min()) < 1.5 and float(motion.max()) > 5
+
+
+def test_second_half_is_the_first_with_images_swapped(batch):
+    n = len(batch.flow) // 2
+    assert torch.equal(batch.image1[:n], batch.image2[n:])
+    assert torch.equal(batch.image2[:n], batch.image1[n:])
+    assert torch.equal(batch.static[:n], batch.static[n:])
+
+
+def test_there_and_back_is_nowhere(batch):
+    """Following the flow and, from where it ends, the flow of the other direction returns to the start."""
+    n = len(batch.flow) // 2
+    other = torch.cat([batch.flow[n:], batch.flow[:n]])
+    seen = torch.cat([batch.seen[n:], batch.seen[:n]])
+    back, inside = warp(other, batch.flow)
+    whole, _ = warp(seen[:, None].float(), batch.flow)  # all four neighbours belong to the same surface
+    use = batch.seen & inside[:, 0] & (whole[:, 0] > 0.999)
+    assert int(use.sum()) > 5000
+    rest = (batch.flow + back).norm(dim=1)[use]
+    assert float(rest.median()) < 0.05
+    assert float(rest.quantile(0.95)) < 0.5
+
+
+def test_images_agree_where_the_flow_says(people, pairs, monkeypatch):
+    """Without changes of light, the second image read along the flow is the first."""
+    monkeypatch.setattr(flow_pairs, "_exposed", lambda images, draw: images)
+    monkeypatch.setattr(FlowPairs, "relight", 0.0)
+    monkeypatch.setattr(flow_pairs, "PAIRS", ((0, 0), (0, 0), (1, 1), (2, 2)))  # texture of the photograph itself
+    monkeypatch.setattr(
+        flow_pairs, "covisible_side", lambda p, pairs, s: torch.ones(len(p), len(pairs), s, s, dtype=torch.bool)
+    )
+    batch = pairs.batch(16, np.random.default_rng(5), calm=0.0)
+    there, _ = warp(batch.image2, batch.flow)
+    moved = ((there - batch.image1).abs().mean(1) * batch.seen).sum() / batch.seen.sum()
+    still = ((batch.image2 - batch.image1).abs().mean(1) * batch.seen).sum() / batch.seen.sum()
+    assert moved < 0.03
+    assert moved < 0.25 * still
+
+
+def test_static_texture_stays(pairs, batch):
+    static = batch.static
+    assert 0 < int(static.sum()) < len(static)
+    outside = batch.known & ~batch.face & static[:, None, None]
+    assert float(batch.flow.norm(dim=1)[outside].max()) == 0
+    texture = pairs.texture
+    for i in static.nonzero()[:3, 0]:
+        where = outside[i] & batch.known[i]
+        same = [(image[i] - t).abs()[:, where].mean() for image in (batch.image1,) for t in (texture, texture.flip(-1))]
+        assert min(same) < 0.02  # noise alone, the pair perhaps mirrored
+    moving = ~batch.face & ~static[:, None, None]
+    assert float(batch.flow.norm(dim=1)[moving].mean()) > 0.3
+
+
+def test_batches_depend_on_the_generator_alone(pairs):
+    first = pairs.batch(3, np.random.default_rng(8))
+    pairs.batch(5, np.random.default_rng(9))
+    again = pairs.batch(3, np.random.default_rng(8))
+    assert torch.equal(first.image1, again.image1)
+    assert torch.equal(first.flow, again.flow)
+    assert not torch.equal(first.flow, pairs.batch(3, np.random.default_rng(10)).flow)
+
+
+def test_parts_are_different_people(people, pairs):
+    other = photograph_people(people, 6, 64, seed=0, part=1)
+    again = photograph_people(people, 6, 64, seed=0)
+    assert torch.equal(again.images, pairs.photos.images)
+    distance = torch.cdist(other.vertices[:, 0].flatten(1), again.vertices[:, 0].flatten(1))
+    assert float(distance.min()) > 10  # mm over all coordinates
+
+
+def test_mirroring_moves_the_flow_along(batch):
+    flip = torch.ones(len(batch.flow), dtype=torch.bool)
+    mirrored = flow_pairs._mirrored(batch, flip)
+    torch.testing.assert_close(mirrored.flow[:, 0], -batch.flow[:, 0].flip(-1))
+    torch.testing.assert_close(mirrored.flow[:, 1], batch.flow[:, 1].flip(-1))
+    assert torch.equal(mirrored.static, batch.static)
+    assert torch.equal(flow_pairs._mirrored(mirrored, flip).image1, batch.image1)
+
+
+def test_weak_camera_finds_the_camera():
+    g = torch.Generator().manual_seed(0)
+    angles = torch.randn(3, 4, generator=g) * 0.4
+    true = WeakPerspectiveCamera(
+        torch.rand(4, generator=g) + 0.3, euler_to_matrix(*angles), torch.randn(4, 2, generator=g) * 30
+    )
+    vertices = torch.randn(4, 50, 3, generator=g) * 60
+    found = weak_camera(vertices, true.project(vertices)[..., :2])
+    torch.testing.assert_close(found.R, true.R, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.scale, true.scale, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.t2d, true.t2d, atol=1e-3, rtol=0)
+
+
+def test_other_sizes(people):
+    small = FlowPairs(photograph_people(people, 2, 96, seed=1), people).batch(2, np.random.default_rng(0))
+    assert small.flow.shape == (4, 2, 96, 96)
+    assert pixel_grid(3)[0, :, 1, 2].tolist() == [2.5, 1.5]

@@ -1,0 +1,344 @@
+"""The MICC adapter: reads the real layout in its variants; nothing that is missing or wrong goes by in silence."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.core.errors import InputError
+from lib.core.mesh import Mesh, write_obj
+from lib.datasets.micc.read import Micc, MiccFrame, MiccLayout, choose_triplet, landmark_yaw, open_micc
+from lib.landmarks.detect import Detection
+from lib.landmarks.files import read_ljson, write_ljson
+from lib.synthesis.scene import rotations
+
+YAWS = (-60, -44, -20, 3, 21, 47, 60)
+
+
+def dome(n: int = 14) -> Mesh:
+    """A 160 mm wide dome."""
+    u, v = np.meshgrid(np.linspace(-80, 80, n), np.linspace(-80, 80, n))
+    vertices = np.stack([u, v, 60 - (u**2 + v**2) / 160], -1).reshape(-1, 3)
+    i = np.arange(n * n).reshape(n, n)
+    a, b, c, d = (x.ravel() for x in (i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]))
+    return Mesh(vertices, np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]))
+
+
+def on_dome(count: int = 68) -> np.ndarray:
+    return dome().vertices[np.arange(count)] + 0.2
+
+
+def picture(seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def seen_at(mean: np.ndarray, yaw: float) -> list:
+    """The mean face's landmarks in px at a yaw in degrees."""
+    turned = mean @ rotations(np.array([yaw]), np.zeros(1), np.zeros(1))[0].T
+    return (np.stack([turned[:, 0], -turned[:, 1]], 1) * 0.3 + 32).tolist()
+
+
+class Root:
+    """A MICC folder under construction."""
+
+    def __init__(self, path: Path, mean: np.ndarray) -> None:
+        self.path, self.mean = path, mean
+
+    def scan(self, number: int, mesh: Mesh | None = None, part: str = "frontal1") -> Path:
+        path = self.path / f"subject_{number:02d}/Model/{part}/obj/1109{number:08d}.obj"
+        write_obj(path, mesh or dome())
+        write_ljson(self.path / f"MICC_landmarks/some/where/{path.stem}.ljson", on_dome())
+        return path
+
+    def video(self, number: int, name: str = "Indoor-Cooperative.mjpg", yaws=YAWS, marks: bool = True) -> Path:
+        path = self.path / f"subject_{number:02d}/Video/{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(picture(i) for i in range(len(yaws))))
+        if marks:
+            points = {f"frame_{i + 1:04d}.jpg": seen_at(self.mean, yaw) for i, yaw in enumerate(yaws)}
+            path.with_name(f"{path.stem}.landmarks.json").write_text(json.dumps(points))
+        return path
+
+    def folder(self, number: int, stem: str, names: list[str]) -> Path:
+        path = self.path / f"subject_{number:02d}/Video/{stem}"
+        path.mkdir(parents=True)
+        for i, name in enumerate(names):
+            (path / name).write_bytes(picture(i))
+        return path
+
+    def subject(self, number: int) -> None:
+        self.scan(number)
+        self.video(number)
+        self.video(number, "PTZ-Indoor.mjpeg")
+
+
+@pytest.fixture
+def mean(face_model) -> np.ndarray:
+    return face_model.mean[face_model.landmarks].numpy()
+
+
+@pytest.fixture
+def root(tmp_path, mean) -> Root:
+    made = Root(tmp_path, mean)
+    for number in (1, 2, 3):
+        made.subject(number)
+    return made
+
+
+def test_reads_the_real_layout(root, mean):
+    data = Micc(root.path, mean_landmarks=mean)
+    subjects = list(data)
+    assert [s.id for s in subjects] == ["01", "03"] and len(data) == 2
+    assert set(data.skipped) == {"02"} and "skip list" in data.skipped["02"]
+    for s in subjects:
+        assert np.allclose(s.scan.vertices, dome().vertices, atol=1e-4) and s.truth is None
+        assert np.array_equal(s.landmarks51, np.arange(17, 68)) and np.allclose(s.landmarks68, on_dome())
+        assert set(s.videos) == {"INC", "IND"} and all(len(v) == len(YAWS) for v in s.videos.values())
+        frame = s.videos["IND"][2]
+        assert frame.condition == "IND" and frame.name == "frame_0003.jpg" and frame.landmarks2d.shape == (68, 2)
+        expected = np.asarray(Image.open(io.BytesIO(picture(2))))
+        assert np.array_equal(frame.image(), expected) and frame.image().shape == (48, 64, 3)
+
+
+def test_triplet_is_nearest_to_front_left_right(root, mean):
+    (subject, _) = list(Micc(root.path, mean_landmarks=mean))
+    for triplet in subject.triplets.values():
+        assert landmark_yaw(triplet, mean) == pytest.approx([3, -44, 47], abs=0.1)
+    frames = subject.videos["INC"]
+    assert choose_triplet(frames, torch.from_numpy(mean)) == subject.triplets["INC"]
+
+
+@pytest.mark.parametrize(("yaws", "missing"), [((-40, 0, 10), "right"), ((0, 40), "left"), ((-70, 45, 50), "front")])
+def test_no_usable_triplet_says_which_view(root, mean, yaws, missing):
+    root.video(1, yaws=yaws)
+    with pytest.raises(InputError, match=rf"Indoor-Cooperative.*no usable triplet: no {missing} view"):
+        Micc(root.path, strict=True, mean_landmarks=mean)[1]
+    data = Micc(root.path, mean_landmarks=mean)
+    subjects = list(data)
+    assert [s.id for s in subjects] == ["01", "03"] and set(subjects[0].videos) == {"IND"} == set(subjects[0].triplets)
+    assert set(data.skipped) == {"02", "01/INC"} and missing in data.skipped["01/INC"]
+
+
+def test_a_broken_frame_is_replaced_and_counted(root, mean):
+    path = root.video(1, yaws=(-45, -30, 0, 2, 45))
+    content = bytearray(path.read_bytes())
+    third = [i for i in range(len(content)) if content[i : i + 3] == b"\xff\xd8\xff"][2]
+    content[content.index(b"\xff\xc0", third) + 4] = 0  # zero bits a sample: whole by its markers, not decodable
+    path.write_bytes(bytes(content))
+    subject = Micc(root.path, mean_landmarks=mean)[1]
+    assert [f.name for f in subject.triplets["INC"]] == ["frame_0004.jpg", "frame_0001.jpg", "frame_0005.jpg"]
+    assert subject.damaged == {"INC": 1, "IND": 0} and len(subject.videos["INC"]) == 4
+    with pytest.raises(InputError, match="frame_0009"):
+        MiccFrame("frame_0009.jpg", "INC", path, (5, 60)).image()
+
+
+def test_frames_cut_short_in_the_stream_are_counted(root, mean):
+    path = root.path / "subject_01/Video/Indoor-Cooperative.mjpg"
+    path.write_bytes(path.read_bytes()[:-30])
+    subject = Micc(root.path)[1]
+    assert subject.damaged == {"INC": 1, "IND": 0} and len(subject.videos["INC"]) == len(YAWS) - 1
+    assert subject.triplets == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["frame_0002.jpg", "frame_0010.jpg", "frame_0001.jpg", "note.txt"], [1, 2, 10]),
+        (["frame890.jpg", "frame1000.jpg", "frame0007.jpg"], [7, 890, 1000]),
+    ],
+)
+def test_extracted_frames_of_either_pattern_in_numeric_order(root, names, order):
+    (root.path / "subject_01/Video/Indoor-Cooperative.mjpg").unlink()
+    folder = root.folder(1, "Indoor-Cooperative", names)
+    (folder / "landmarks.json").write_text(json.dumps({names[0]: seen_at(root.mean, 5)}))
+    frames = Micc(root.path)[1].videos["INC"]
+    assert [int("".join(filter(str.isdigit, f.name))) for f in frames] == order
+    assert [f.landmarks2d is not None for f in frames] == [f.name == names[0] for f in frames]
+    assert frames[0].image().shape == (48, 64, 3)
+
+
+def test_frames_of_another_pattern_are_named(root):
+    root.folder(1, "PTZ-Indoor", ["img5.jpg"])
+    with pytest.raises(InputError, match=r"frame_%04d\.jpg.*img5\.jpg"):
+        Micc(root.path, strict=True)[1]
+    layout = MiccLayout(frames=("img%d.jpg",))
+    assert Micc(root.path, layout=layout)[1].videos["IND"][0].name == "img5.jpg"
+
+
+def test_other_scans_stand_in(root):
+    path = root.scan(1)
+    mesh = dome()
+    points = ", ".join(" ".join(f"{x:.4f}" for x in v) for v in mesh.vertices)
+    faces = ", ".join(f"{a}, {b}, {c}, -1" for a, b, c in mesh.faces)
+    text = "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ %s ] } coordIndex [ %s ] } }"
+    wrl = path.parents[1] / "vrml" / f"{path.stem}.wrl"
+    wrl.parent.mkdir()
+    wrl.write_text(text % (points, faces))
+    path.unlink()
+    assert np.allclose(Micc(root.path)[1].scan.vertices, mesh.vertices, atol=1e-3)
+    wrl.unlink()
+    root.scan(1, part="frontal2")
+    assert len(Micc(root.path)[1].scan.faces) == len(mesh.faces)
+
+
+def break_faces(root: Root) -> None:
+    root.scan(1, Mesh(dome().vertices, np.zeros((0, 3), int)))
+
+
+def break_metres(root: Root) -> None:
+    root.scan(1, Mesh(dome().vertices / 1000, dome().faces))
+
+
+def break_missing(root: Root) -> None:
+    root.scan(1).unlink()
+
+
+def break_landmarks(root: Root) -> None:
+    for path in (root.path / "MICC_landmarks").rglob("*.ljson"):
+        if path.stem.endswith("01"):
+            path.unlink()
+
+
+def break_count(root: Root) -> None:
+    write_ljson(root.path / "MICC_landmarks/some/where/110900000001.ljson", on_dome()[:51])
+
+
+def break_far(root: Root) -> None:
+    write_ljson(root.path / "MICC_landmarks/some/where/110900000001.ljson", on_dome() + 500)
+
+
+def break_videos(root: Root) -> None:
+    for path in (root.path / "subject_01/Video").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (break_faces, "no faces"),
+        (break_metres, "looks like metres"),
+        (break_missing, "no scan"),
+        (break_landmarks, "no 3D landmarks"),
+        (break_count, "68 points, found 51"),
+        (break_far, "nose tip"),
+        (break_videos, "no usable video"),
+    ],
+)
+def test_a_subject_is_left_out_with_its_reason_or_raises(root, damage, reason):
+    damage(root)
+    data = Micc(root.path)
+    assert [s.id for s in data] == ["03"]
+    assert reason in data.skipped["01"]
+    with pytest.raises(InputError):
+        list(Micc(root.path, strict=True))
+
+
+def test_missing_numbers_count_as_left_out(root):
+    root.subject(6)
+    data = Micc(root.path, skip=())
+    assert data.ids == [1, 2, 3, 6] and set(data.skipped) == {"04", "05"}
+    assert "no folder subject_04" in data.skipped["04"]
+
+
+class Fake:
+    """A detector that knows the faces of some pictures."""
+
+    name = "fake"
+
+    def __init__(self, faces: list) -> None:
+        self.faces, self.calls = faces, 0
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        assert image.dtype == np.float32 and image.max() <= 1
+        points = self.faces[self.calls % len(self.faces)]
+        self.calls += 1
+        return [] if points is None else [Detection(np.array(points), np.zeros(68), np.zeros(4), 1.0, "fake")]
+
+
+def test_detector_fills_in_and_faces_not_found_are_counted(root, mean):
+    for name in ("Indoor-Cooperative.mjpg", "PTZ-Indoor.mjpeg"):
+        root.video(1, name, yaws=(0,) * 5, marks=False)
+        (root.path / "subject_01/Video" / f"{name.split('.')[0]}.landmarks.json").unlink()
+    detector = Fake([seen_at(mean, 0), None, seen_at(mean, -45), seen_at(mean, 45), None])
+    subject = Micc(root.path, mean_landmarks=mean, detector=detector)[1]
+    assert subject.no_face == {"INC": 2, "IND": 2} and detector.calls == 10
+    assert [f.name for f in subject.triplets["INC"]] == ["frame_0001.jpg", "frame_0003.jpg", "frame_0004.jpg"]
+    data = Micc(root.path, detector=Fake([None]), detect_frames=3)
+    assert [s.id for s in data] == ["03"] and "no face was found in any of 3 frames" in data.skipped["01"]
+    with pytest.raises(InputError, match="none of 5 frames has landmarks"):
+        Micc(root.path, strict=True, mean_landmarks=mean)[1]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"frame_0001.jpg": [[1, 2]]}', '{"frame_0001.jpg": "x"}'])
+def test_damaged_landmark_files_are_named(root, content):
+    path = root.path / "subject_01/Video/Indoor-Cooperative.landmarks.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"Indoor-Cooperative\.landmarks\.json"):
+        Micc(root.path, strict=True)[1]
+
+
+def test_options_of_the_parameters(root, mean):
+    folder = root.folder(3, "PTZ-Indoor", ["img1.jpg"])
+    (folder / "landmarks.json").write_text(json.dumps({"img1.jpg": seen_at(mean, 5)}))
+    values = {"root": str(root.path), "skip": [1], "frame_pattern": "img%d.jpg"}
+    data = open_micc({"profile": "quick", "data": {"micc": values}, "photos": {"detector": "dlib"}})
+    assert data.ids == [2, 3] and data[3].videos["IND"][0].name == "img1.jpg"
+    with pytest.raises(InputError, match="quick/micc"):
+        open_micc({"profile": "quick-none", "data": {"micc": {"root": "tests/none/quick/micc"}}})
+
+
+def test_no_folder_and_no_subjects(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Micc(tmp_path / "none")
+    with pytest.raises(InputError, match="subject_01"):
+        Micc(tmp_path)
+
+
+# ---- landmark JSON ----
+
+
+def test_ljson_round_trip_with_unknown_points(tmp_path):
+    points = np.random.default_rng(0).normal(0, 50, (68, 3))
+    points[5] = np.nan
+    write_ljson(tmp_path / "a.ljson", points)
+    assert np.allclose(read_ljson(tmp_path / "a.ljson"), points, atol=1e-4, equal_nan=True)
+
+
+def test_ljson_versions_and_groups(tmp_path):
+    rows = np.arange(204.0).reshape(68, 3).tolist()
+    part = {"labels": [], "landmarks": {"points": rows}}
+    few = {"labels": [], "landmarks": {"points": rows[:5]}}
+    v1 = [{"label": str(i), "landmarks": [{"point": r} for r in rows[i : i + 34]]} for i in (0, 34)]
+    for content in (
+        {"version": 1, "groups": v1},
+        {"version": 2, **part},
+        {"version": 3, "groups": {"x": few, "y": part}},
+    ):
+        (tmp_path / "a.ljson").write_text(json.dumps(content))
+        assert np.array_equal(read_ljson(tmp_path / "a.ljson"), rows)
+    assert len(read_ljson(tmp_path / "a.ljson", "x")) == 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"version": 4}',
+        '{"version": 3, "groups": {}}',
+        '{"version": 3, "groups": {"a": {"landmarks": {"points": [[1, 2], [3, 4]]}}}}',
+        '{"version": 2, "landmarks": {"points": [[1, 2, 3], [4, 5]]}}',
+        '{"version": 2, "landmarks": {"points": [["a", 2, 3]]}}',
+        '{"version": 2}',
+    ],
+)
+def test_bad_ljson_is_named(tmp_path, content):
+    (tmp_path / "bad.ljson").write_text(content)
+    with pytest.raises(InputError, match=r"bad\.ljson"):
+        read_ljson(tmp_path / "bad.ljson")

@@ -1,0 +1,253 @@
+"""The Multi-PIE twin and its pack: geometry and light of the room, files that the adapter reads, labels that are only fits."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.core.errors import InputError
+from lib.core.mapped import map_npz
+from lib.core.mesh import Mesh
+from lib.datasets.multipie.pack import cut, pack, select
+from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, Group, MultiPie
+from lib.datasets.multipie.rig import head_cameras, make_rig
+from lib.datasets.multipie.twin import Lab, MultiPieConfig, draw_recordings, make_twin, performed, subject_ids
+from lib.datasets.triplets import TripletSet, margin
+from lib.landmarks.crops import fit_weak_perspective
+from lib.renderers.cameras import matrix_to_euler
+from lib.synthesis.people import stream
+from lib.synthesis.scene import rotations
+
+CONFIG = MultiPieConfig(
+    n_subjects=3,
+    cameras=("080", "051", "190"),
+    instants=2,
+    lights=2,
+    seed=1,
+    validation=0.34,
+    image_size=32,
+    n_id=30,
+    n_exp=20,
+)
+SIZE = CONFIG.image_size
+
+
+@pytest.fixture(scope="module")
+def twin(model_path, tmp_path_factory):
+    root = tmp_path_factory.mktemp("twin") / "multipie"
+    assert make_twin(root, CONFIG, model_path, workers=0) == 3
+    return root, model_path
+
+
+@pytest.fixture(scope="module")
+def packed(twin):
+    root, model = twin
+    out = root.parent / "multipie.npz"
+    assert pack(root, out, CONFIG, model, workers=0) == 6
+    return out
+
+
+@pytest.fixture(scope="module")
+def rig():
+    return make_rig(tuple(CAMERAS), np.random.default_rng(0))
+
+
+def test_the_adapter_reads_it(twin):
+    data = MultiPie(twin[0], CONFIG.cameras)
+    read = list(data)
+    assert data.subjects == ["001", "002", "003"] and len(read) == 3 * 2 * 2 and not data.skipped
+    for group, views in read:
+        assert [v.camera for v in views] == ["051", "080", "190"] and group.expression in EXPRESSIONS.values()
+
+
+def test_landmarks_turn_as_the_cameras_stand(twin, people):
+    mean = torch.from_numpy(people.mean_landmarks)
+    for _, views in MultiPie(twin[0], CONFIG.cameras):
+        rotation = fit_weak_perspective(torch.from_numpy(np.stack([v.landmarks for v in views])), mean)[1]
+        yaw = np.degrees(matrix_to_euler(rotation)[0].numpy())
+        assert np.abs(yaw - [CAMERAS[v.camera].yaw for v in views]).max() < 20
+        assert np.diff(yaw)[0] < -25 and yaw[2] > 20  # 051, 080, 190
+
+
+def test_rig_geometry(rig, people):
+    """Yaw of a straight head in every camera, its size in px, and that all look at it from 1.4 m."""
+    cameras = head_cameras(rig, np.eye(3), np.zeros(3))
+    yaw, pitch, _ = (np.degrees(x.numpy()) for x in matrix_to_euler(torch.from_numpy(cameras.R)))
+    for k, token in enumerate(rig.tokens):
+        assert abs(yaw[k] - CAMERAS[token].yaw) < 5 and (pitch[k] < -25) == CAMERAS[token].ceiling
+    centre = cameras.torch().center().numpy()
+    assert np.allclose(np.linalg.norm(centre, axis=1), 1400, atol=1)
+    seen = cameras.project(np.repeat(people.mean_landmarks[None], len(cameras.K), 0))
+    assert (seen[..., 0] > 0).all() and (seen[..., 0] < 640).all() and (seen[..., 1] < 480).all()
+    middle = list(rig.tokens).index("051")
+    eyes = np.linalg.norm(seen[middle, [36, 45], :2] - seen[middle, [39, 42], :2], axis=1).mean()
+    assert 20 < eyes < 60
+
+
+def test_head_cameras_see_the_moved_head(rig, people):
+    """Moving the head in the room or the camera round the head is the same picture."""
+    rng = np.random.default_rng(2)
+    turn, shift = rotations(*rng.normal(0, 20, (3, 1)))[0].astype(float), rng.normal(0, 30, 3)
+    points = people.mean_landmarks[None].repeat(len(rig.tokens), 0)
+    moved = rig.cameras.project(points @ turn.T + shift)
+    assert np.allclose(head_cameras(rig, turn, shift).project(points), moved, atol=2e-2)
+
+
+def test_a_camera_does_not_depend_on_which_others_are_used():
+    few = make_rig(("051", "190"), np.random.default_rng(5))
+    many = make_rig(("080", "190", "051"), np.random.default_rng(5))
+    assert np.array_equal(few.cameras.t[0], many.cameras.t[2]) and np.array_equal(few.walls[1], many.walls[1])
+
+
+def test_flashes_light_the_side_they_stand_on(people):
+    """One lab, one head, five lights: brightness of the two sides of the nose in the frontal picture."""
+    lab = Lab(people, make_rig(("080", "051", "190"), np.random.default_rng(0)))
+    albedo = np.full_like(people.mean, 0.5)
+    lights = np.array([0, 4, 7, 10, 19])
+    images, cameras = lab.shoot(people.mean, albedo, np.eye(3), np.zeros(3), lights, 0.0, np.random.default_rng(1))
+    assert images.shape == (3, 5, 480, 640, 3)
+    seen = cameras[1:2].project(people.mean_landmarks[None])[0].astype(int)
+    wings = [[images[1, k, seen[p, 1] - 12, seen[p, 0] + d].mean() for p, d in ((31, -6), (35, 6))] for k in range(5)]
+    balance = [right - left for left, right in wings]
+    assert balance[1] < -8 and balance[3] > 8 and abs(balance[2]) < 8  # flashes 4, 10 and 7
+    brightness = [images[:, k].mean() for k in range(5)]
+    assert brightness[0] < min(brightness[1:4]) and abs(brightness[0] - brightness[4]) < 0.5
+    # sensor noise aside, the wall does not know about the head
+    assert np.array_equal(images[0, 1, :20, :20], images[0, 3, :20, :20])
+
+
+def test_expressions_are_performed(people):
+    rng = np.random.default_rng(0)
+    size = {
+        name: np.mean([np.abs(performed(people, name, rng)).max() for _ in range(4)]) for name in EXPRESSIONS.values()
+    }
+    assert size["neutral"] < 3 < min(value for name, value in size.items() if name != "neutral")
+    mouth = people.landmarks[[62, 66]]
+    open_ = people.mean[mouth] + performed(people, "scream", rng)[mouth]
+    assert open_[0, 1] - open_[1, 1] > 10  # mm
+
+
+def test_draws_vary_and_ids_have_gaps():
+    config = MultiPieConfig(n_subjects=337, instants=3, lights=4)
+    draws = [draw_recordings(config, np.random.default_rng(i)) for i in range(6)]
+    assert all(len(d) == 3 and all(len(lights) == 4 for _, _, lights in d) for d in draws)
+    assert len({str(d) for d in draws}) == 6
+    ids = subject_ids(337)
+    assert ids[0] == "001" and ids[-1] == "346" and len(set(ids)) == 337
+
+
+def test_truth_is_neutral_and_only_there(twin, people):
+    for path in sorted((twin[0] / "truth").glob("*.npz")):
+        neutral = np.load(path, allow_pickle=False)["neutral"].astype(np.float32)
+        Mesh(people.mean + neutral, people.faces)
+        assert 0.5 < np.linalg.norm(neutral, axis=1).mean() < 8
+    index = [int(p.stem) for p in (twin[0] / "truth").glob("*.npz")]
+    again = people.draw(1, stream("multipie", CONFIG.seed, 0))[1][0] - people.mean
+    first = np.load(twin[0] / "truth" / "001.npz", allow_pickle=False)["neutral"]
+    assert sorted(index) == [1, 2, 3] and np.allclose(first, again, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"n_subjects": 1}, {"instants": 12}, {"lights": 0}, {"cameras": ("051",)}, {"sign": 2}, {"validation": 1.0}]
+)
+def test_bad_settings_are_named(bad):
+    with pytest.raises(InputError, match=r"data\.multipie"):
+        MultiPieConfig(**{"n_subjects": 3, **bad})
+
+
+# ---- pack ----
+
+
+def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
+    a = map_npz(packed)
+    side = SIZE + 2 * margin(SIZE)
+    assert a["images"].shape == (36, side, side, 3) and a["alpha"].shape == (36, 30) and a["beta"].shape == (36, 20)
+    assert np.bincount(a["side"]).tolist() == [12, 12, 12] and a["split"].sum() == 2  # one subject, two recordings
+    assert sorted(a["truth_group"].tolist()) == np.flatnonzero(a["split"]).tolist()
+    name = str(a["subject"][a["group_subject"][a["truth_group"][0]]])
+    stored = np.load(twin[0] / "truth" / f"{name}.npz", allow_pickle=False)["neutral"]
+    assert np.array_equal(a["truth"][0], stored)
+    assert 0.3 < a["quality"].mean() < 4 and len(np.unique(a["light"])) > 2
+    for split, groups in (("train", 8), ("val", 4)):
+        data = TripletSet(packed, split, SIZE, people.model)
+        assert data.n_groups == groups and data.n_skipped == 0
+        batch = data.batch(torch.arange(groups), torch.Generator().manual_seed(0), jitter=False, mirror=False)
+        assert (batch.yaw[:, 1] < -15).all() and (batch.yaw[:, 2] > 15).all()
+        assert (batch.truth is None) == (split == "train")
+
+
+def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
+    a = {
+        name: torch.from_numpy(np.array(value)) for name, value in map_npz(packed).items() if value.dtype.kind in "fiu"
+    }
+    points = people.model.vertices(a["alpha"], a["beta"])[:, people.model.landmarks] @ a["R"].transpose(1, 2)
+    seen = a["scale"][:, None, None] * points[..., :2] * torch.tensor([1.0, -1.0]) + a["t2d"][:, None]
+    gap = (seen - a["landmarks"])[:, 17:].norm(dim=-1) / a["scale"][:, None]
+    assert torch.allclose(gap.square().mean(1).sqrt(), a["quality"], atol=0.02)
+    middle = a["landmarks"][:, 17:].mean(1)
+    assert (middle - a["images"].shape[1] / 2).abs().max() < 0.2 * SIZE  # crops are centred on the face
+
+
+def test_pack_resumes_and_repairs(twin, packed):
+    root, model = twin
+    assert pack(root, packed, CONFIG, model, workers=0) == 0
+    before = packed.read_bytes()
+    packed.write_bytes(before[:1000])
+    assert pack(root, packed, CONFIG, model, workers=0) == 6
+    assert packed.read_bytes() == before and not list(packed.parent.glob(".multipie-*"))
+
+
+def test_wrong_direction_is_refused(twin, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match=r"data\.multipie\.sign"):
+        pack(twin[0], tmp_path / "x.npz", replace(CONFIG, sign=-1), twin[1], workers=0)
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
+    """A side view with a frontal face's landmarks: named, and no row of the pack."""
+    import json
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(twin[0], root)
+    file = sorted(root.rglob("landmarks.json"))[0]
+    points = json.loads(file.read_text())
+    side = next(name for name in points if "_190_" in name)
+    points[side] = points[side.replace("_190_", "_051_")]
+    file.write_text(json.dumps(points))
+    pack(root, tmp_path / "x.npz", CONFIG, twin[1], workers=0)
+    assert len(map_npz(tmp_path / "x.npz")["side"]) == 35
+
+
+def test_selection_is_random_but_fixed(twin):
+    from dataclasses import replace
+
+    groups = MultiPie(twin[0], CONFIG.cameras).groups
+    assert select(groups, CONFIG) == groups  # all of the twin
+    few = select(groups, replace(CONFIG, instants=1, lights=1))
+    assert len(few) == 3 and few == select(groups[::-1], replace(CONFIG, instants=1, lights=1))
+
+
+def test_cut_equals_cropping_the_whole_picture():
+    from lib.landmarks.crops import crop_image
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (480, 640, 3), np.uint8)
+    angle = 0.2
+    for zoom in (0.9, 0.6):  # below a halving, where whole blocks are averaged, the blocks' borders may differ
+        linear = zoom * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        A = torch.cat([linear, 40 - linear @ torch.tensor([[300.0], [200.0]], dtype=torch.float64)], 1)
+        whole = crop_image(torch.from_numpy(image).permute(2, 0, 1)[None].float(), A[None].float(), 80)[0]
+        assert np.abs(cut(image, A, 80).astype(float) - whole.permute(1, 2, 0).numpy()).max() <= 0.51
+
+
+def test_only_wanted_expressions_are_drawn_and_packed() -> None:
+    config = MultiPieConfig(n_subjects=4, instants=3, expressions=("neutral",))
+    for seed in range(5):
+        drawn = draw_recordings(config, np.random.default_rng(seed))
+        assert len(drawn) == 3 and {EXPRESSIONS[s, r] for s, r, _ in drawn} == {"neutral"}
+    groups = [Group("001", session, recording, 0) for session, recording in EXPRESSIONS]
+    assert {EXPRESSIONS[g.session, g.recording] for g in select(groups, config)} == {"neutral"}
+    with pytest.raises(InputError, match=r"data\.multipie\.expressions.*grin"):
+        MultiPieConfig(n_subjects=4, expressions=("grin",))

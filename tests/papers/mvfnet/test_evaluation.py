@@ -1,0 +1,204 @@
+"""Rows of MVF-Net's tables: which networks see what, how predictions are pooled, and how they are measured."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib import evaluate, papers
+from lib.core.errors import InputError
+from lib.datasets.micc.twin import MiccTwinConfig, make_twin
+from lib.evaluate import measure
+from lib.metrics.evaluation import Bench, Case
+from lib.metrics.scan import SubjectScan
+from lib.metrics.similarity import Similarity, procrustes
+from lib.models.mvfnet import MVFNet
+from lib.models.peers.regressor import SingleRegressor
+from lib.morphable.model import FaceModel
+from lib.papers.mvfnet import evaluation as mvfnet_eval
+from lib.papers.mvfnet.evaluation import Triplets, bench, bounds, left_out, multi_view_rows, oracle, single_view_rows
+from tests.metrics.shapes import landmark_points, relief, rotation, snap
+
+N_ID, N_EXP = 12, 6
+
+
+def shaken(net: torch.nn.Module) -> Any:
+    """The network in evaluation mode with weights that make its answers differ from picture to picture."""
+    for p in net.parameters():
+        p.data += 0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def data() -> Triplets:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 3, 64, 64, generator=generator)
+    landmarks = 20 + 24 * torch.rand(4, 3, 68, 2, generator=generator)
+    return Triplets(np.array(["01", "01", "04", "04"]), np.array(["INC", "IND"] * 2), images, landmarks)
+
+
+@torch.inference_mode()
+def test_three_views_make_one_row_and_v4_has_controls(face_model: FaceModel, data: Triplets) -> None:
+    torch.manual_seed(0)
+    net = shaken(MVFNet(face_model, "resnet_tiny", N_ID, N_EXP, mirror_view=2))
+    assert set(multi_view_rows("v2", net, data)) == {"v2"}
+    rows = multi_view_rows("v4", net, data)
+    assert set(rows) == {"v4", "v4_front3", "v4_expression"}
+    expected = net(data.images)
+    np.testing.assert_allclose(rows["v4"]["alpha"], expected.alpha, atol=1e-5)
+    np.testing.assert_allclose(rows["v4_expression"]["beta"], expected.beta, atol=1e-5)
+    assert "beta" not in rows["v4"]  # neutral scans: identity is measured
+    assert np.abs(rows["v4_front3"]["alpha"] - rows["v4"]["alpha"]).max() > 1e-4
+    moved = Triplets(data.ids, data.conditions, data.images.clone(), data.landmarks)
+    moved.images[:, 1:] = 0  # other side views
+    same = multi_view_rows("v4", net, moved)["v4_front3"]["alpha"]
+    np.testing.assert_allclose(same, rows["v4_front3"]["alpha"], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_single_views_are_measured_one_by_one_and_pooled(face_model: FaceModel, data: Triplets) -> None:
+    torch.manual_seed(0)
+    net = shaken(SingleRegressor(face_model, "resnet_tiny", N_ID, N_EXP, 4))
+    rows = single_view_rows("mofa", net, data)
+    assert set(rows) == {"mofa", "mofa_pool", "mofa_wpool"}
+    assert rows["mofa"]["ids"].tolist() == ["01"] * 6 + ["04"] * 6
+    assert rows["mofa"]["conditions"].tolist()[:6] == ["INC"] * 3 + ["IND"] * 3
+    views = rows["mofa"]["alpha"].reshape(4, 3, N_ID)
+    np.testing.assert_allclose(views[2, 1], net(data.images[2, 1][None]).alpha[0], atol=1e-5)
+    np.testing.assert_allclose(rows["mofa_pool"]["alpha"], views.mean(1), atol=1e-5)
+    weighted = rows["mofa_wpool"]["vertices"]
+    each = net.face.vertices(torch.from_numpy(views).flatten(0, 1)).view(4, 3, -1, 3).numpy()
+    assert (weighted >= each.min(1) - 1e-3).all() and (weighted <= each.max(1) + 1e-3).all()
+    assert np.abs(weighted - each.mean(1)).max() > 1e-4  # weights are not all alike
+    assert set(single_view_rows("single", net, data)) == {"single", "single_pool"}
+
+
+def test_oracle_finds_the_models_own_faces_in_any_pose(face_model: FaceModel) -> None:
+    face = face_model
+    alpha = torch.randn(2, 20, generator=torch.Generator().manual_seed(1))
+    shapes = face.vertices(alpha).numpy().astype(np.float64)
+    truth = np.stack([Similarity(1.1, rotation((1, 2, 0), 20), np.array([40.0, -9, 5]))(s) for s in shapes])
+    found = face.vertices(torch.from_numpy(oracle(face, truth, rounds=12))).numpy()
+    index = face.face_index.numpy()
+    error = [
+        np.linalg.norm(procrustes(f[index], s[index])(f[index]) - s[index], axis=1).mean()
+        for f, s in zip(found, shapes, strict=True)
+    ]
+    base = [np.linalg.norm(face.mean.numpy()[index] - s[index], axis=1).mean() for s in shapes]
+    assert max(error) < 0.05 * min(base)
+
+
+# ---- measuring ----
+class Toy:
+    """A paper whose subjects are one relief; a prediction is the relief, enlarged and rippled."""
+
+    def __init__(self) -> None:
+        self.vertices, self.faces = relief(111, 240)
+        self.marks = snap(self.vertices, landmark_points())
+        scan, triangles = relief(90, 150)
+        self.scan = SubjectScan(scan, triangles, snap(scan, landmark_points()))
+
+    def shape(self, size: float, ripple: float) -> np.ndarray:
+        return size * (self.vertices + ripple * np.sin(self.vertices[:, [1, 2, 0]] / 9))
+
+    def bench(self, params: dict[str, Any]) -> Bench:
+        near = np.flatnonzero(np.linalg.norm(self.vertices[:, :2], axis=1) < 60)
+        case = Case(self.scan, self.vertices)
+        return Bench(self.vertices, self.faces, self.faces, self.marks, near, lambda name: case)
+
+
+PARAMS = {"profile": "quick", "toy": {"protocols": ["true_p2p", "micc_p2plane", "micc_p2plane_global"]}}
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Toy:
+    paper = Toy()
+    monkeypatch.setattr(papers, "evaluation", lambda name: SimpleNamespace(bench=paper.bench))
+    monkeypatch.chdir(tmp_path)
+    return paper
+
+
+def errors(method: str) -> dict[tuple[str, ...], float]:
+    with open(f"results/toy/quick/errors/{method}-s3.csv", newline="") as stream:
+        return {
+            (r["subject"], r.get("condition", ""), r["metric"]): float(r["value"])
+            for r in csv.DictReader(stream)
+            if r["method"] == method and r["seed"] == "3"
+        }
+
+
+def test_rows_of_one_subject_and_condition_are_averaged(toy: Toy) -> None:
+    shapes = np.stack([toy.shape(1, r) for r in (0.5, 1.0, 2.0, 1.0)])
+    alone = {"ids": np.array(["a", "b", "c"]), "conditions": np.array(["INC"] * 3), "vertices": shapes[:3]}
+    views = {"ids": np.array(["a"] * 4), "conditions": np.array(["INC"] * 3 + ["IND"]), "vertices": shapes}
+    measure(PARAMS, "toy", {"alone": alone, "views": views}, 3, 1)
+    one, many = errors("alone"), errors("views")
+    for metric in ("true_p2p", "micc_p2plane"):
+        assert many["a", "INC", metric] == pytest.approx(np.mean([one[s, "INC", metric] for s in "abc"]), abs=2e-6)
+        assert many["a", "IND", metric] == pytest.approx(one["b", "INC", metric], abs=2e-6)
+    assert set(many) == {("a", c, m) for c in ("INC", "IND") for m in PARAMS["toy"]["protocols"]}  # type: ignore[index]
+
+
+def test_one_scale_a_method_forgives_a_wrong_unit_and_not_wrong_proportions(toy: Toy) -> None:
+    plain = {"ids": np.array(["a", "b"]), "vertices": np.stack([toy.shape(1, 0.3)] * 2)}
+    tenth = {"ids": np.array(["a", "b"]), "vertices": np.stack([toy.shape(0.1, 0.3)] * 2)}
+    mixed = {"ids": np.array(["a", "b"]), "vertices": np.stack([toy.shape(0.95, 0.3), toy.shape(1.05, 0.3)])}
+    measure(PARAMS, "toy", {"plain": plain, "tenth": tenth, "mixed": mixed}, 3, 1)
+    got = {method: errors(method) for method in ("plain", "tenth", "mixed")}
+    for subject in "ab":
+        own, common = (subject, "", "micc_p2plane"), (subject, "", "micc_p2plane_global")
+        assert got["tenth"][common] == pytest.approx(got["plain"][common], rel=1e-3)
+        assert got["mixed"][own] == pytest.approx(got["plain"][own], rel=1e-3)
+        assert got["mixed"][common] > 2 * got["plain"][common]
+
+
+def test_protocols_are_checked_before_anything_is_measured(toy: Toy) -> None:
+    some = {"m": {"ids": np.array(["a"]), "vertices": toy.vertices[None]}}
+    with pytest.raises(InputError, match="micc_p2plane as well"):
+        measure(PARAMS | {"toy": {"protocols": ["micc_p2plane_global"]}}, "toy", some, 0, 1)
+    with pytest.raises(InputError, match="found nonsense"):
+        measure(PARAMS | {"toy": {"protocols": ["nonsense"]}}, "toy", some, 0, 1)
+
+
+# ---- on the twin ----
+def test_bounds_on_a_tiny_twin(
+    face_model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "profile": "smoke",
+        "data": {"micc": {"root": None, "n_subjects": 3}},
+        "mvfnet": {"image_size": 64, "n_id": 30, "protocols": ["true_p2p", "micc_p2plane"]},
+        "photos": {"detector": "auto"},
+    }
+    config = MiccTwinConfig(3, frames=5, frame_size=128)
+    make_twin("data/smoke/micc", config, face_model_files / "face_model.npz", workers=0)
+    monkeypatch.setattr(mvfnet_eval, "FACE_MODEL", face_model_files / "face_model.npz")
+    rows = bounds(params)
+    assert rows["mean_face"]["ids"].tolist() == ["01", "01", "03", "03"]
+    assert rows["mean_face"]["conditions"].tolist() == ["INC", "IND"] * 2
+    assert list(left_out(params)) == ["02"]
+    crops = mvfnet_eval.triplets(params)
+    assert crops.images.shape == (4, 3, 3, 64, 64) and 0 <= crops.images.min() < crops.images.max() <= 1
+    inner = crops.landmarks[:, :, 17:]
+    assert (inner > 0).all() and (inner < 64).all()  # the face lies within its crop
+    assert (crops.landmarks[:, 1, 30, 0] < crops.landmarks[:, 2, 30, 0]).all()  # noses point left, and right
+    paper = bench(params)
+    case = paper.case("01")
+    assert case.truth is not None and paper.shapes(rows["mean_face"]).shape == (4, len(case.truth), 3)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "mvfnet", "--bounds", "--workers", "1"])
+    Path("params.yaml").write_text(json.dumps(params))
+    evaluate.main()
+    said = json.loads(Path("results/mvfnet/smoke/subjects.json").read_text())
+    assert said["subjects"] == {"INC": 2, "IND": 2} and "skip list" in said["left_out"]["02"]
+    found = {}
+    for method in ("mean_face", "oracle"):
+        with open(f"results/mvfnet/smoke/errors/{method}-s0.csv", newline="") as stream:
+            found[method] = [float(r["value"]) for r in csv.DictReader(stream) if r["metric"] == "micc_p2plane"]
+    assert len(found["oracle"]) == 4 and np.mean(found["oracle"]) < np.mean(found["mean_face"])

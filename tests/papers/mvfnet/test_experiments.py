@@ -1,0 +1,191 @@
+"""The landscape and lighting experiments: what they move, how they count, and that refinement minimises what it says."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.losses.pose import normalised_pose
+from lib.models.mvfnet import MVFPrediction, SelfSupervision, Weights, pose_camera
+from lib.papers.mvfnet import figures, landscape, lighting
+from lib.renderers.cameras import matrix_to_euler
+from lib.synthesis.people import People
+
+
+@pytest.fixture(scope="module")
+def people(face_model_files):
+    return People.load(face_model_files / "face_model.npz")
+
+
+def centroid_flow(a, b):
+    """A differentiable stand-in for an estimator: how far the brightness's centre moves, the same at every pixel."""
+    x = torch.arange(a.shape[-1], dtype=a.dtype) + 0.5
+
+    def centre(image):
+        return torch.stack([image.sum((1, 2)) @ x, image.sum((1, 3)) @ x], 1) / image.sum((1, 2, 3))[:, None]
+
+    return (centre(b) - centre(a))[..., None, None].expand(-1, -1, *a.shape[-2:])
+
+
+# --- landscape
+
+
+def test_each_coordinate_moves_what_it_names(people):
+    t = figures.example(people, 64, n=2)
+    face, camera = people.model, landscape.studio_cameras(t)
+    index = face.face_index
+    shape = t.vertices[:, index]
+    by = torch.tensor([3.0, -2.0])
+    for name, step in (("shift x", [1.0, 0.0]), ("shift y", [0.0, 1.0])):
+        same, cameras = landscape.moved(face, shape, camera, index, 1, name, by)
+        assert same is shape
+        expected = torch.zeros(2, 3, 2)
+        expected[:, 1] = by[:, None] * torch.tensor(step)
+        torch.testing.assert_close((cameras.t2d - camera.t2d).view(2, 3, 2), expected, atol=1e-5, rtol=0)
+    _, cameras = landscape.moved(face, shape, camera, index, 2, "yaw", by)
+    turned = (matrix_to_euler(cameras.R)[0] - matrix_to_euler(camera.R)[0]).rad2deg().view(2, 3)
+    torch.testing.assert_close(turned[:, :2], torch.zeros(2, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(turned[:, 2], by, atol=0.1, rtol=0)  # about the head's own axis, nearly the image's
+    other, cameras = landscape.moved(face, shape, camera, index, 0, "mode 2", by)
+    torch.testing.assert_close(other - shape, by[:, None, None] * face.id_basis[1, index], atol=1e-4, rtol=0)
+    assert cameras is camera
+
+
+def test_positions_are_symmetric_and_hold_the_truth():
+    x = landscape.offsets(8.0, 4)
+    assert x.tolist() == [-8, -6, -4, -2, 0, 2, 4, 6, 8]
+
+
+def table_of(gradients, coordinate="yaw", loss="alignment"):
+    """A table of one light from {face: {offset: gradient}}, lowest at the truth."""
+    rows = [
+        {"light": 0.0, "coordinate": coordinate, "offset": o, "face": f, "view": "front", "loss": loss,
+         "value": abs(o), "gradient": g}
+        for f, row in gradients.items()
+        for o, g in row.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_shares_count_faces_and_positions():
+    right = {-2.0: -1.0, -1.0: -1.0, 0.0: 5.0, 1.0: 1.0, 2.0: 1.0}
+    once_wrong = right | {1.0: -1.0}
+    yaw = table_of({0: right, 1: right, 2: right, 3: once_wrong})
+    shift = table_of({0: once_wrong, 1: right, 2: right, 3: right}, "shift x")
+    s = landscape.summary(pd.concat([yaw, shift])).set_index("coordinate")
+    assert s.loc["yaw", "every"] == 0.75 and s.loc["yaw", "pairs"] == 15 / 16
+    assert s.loc["shift and yaw", "every"] == 0.5 and s.loc["shift and yaw", "pairs"] == 30 / 32
+    assert s.loc["yaw", "worst"] == s.loc["shift and yaw", "worst"] == 0.75  # one of four faces, at one position
+    assert (s["nearest"] == 0).all() and (s["faces"] == 4).all()
+
+
+def test_a_measured_landscape_has_every_row_and_the_photometric_minimum_is_near_the_truth(people):
+    config = landscape.LandscapeConfig(faces=3, positions=1, lights=(0.0,), shift_px=2.0)
+    table = landscape.measure(people, centroid_flow, config, 64)
+    assert len(table) == 3 * 3 * 6 * 2 and not table.isna().any().any()
+    assert table["view"].nunique() == 3
+    photo = table[(table["loss"] == "photometric") & (table["coordinate"] == "shift x")]
+    at = photo.pivot_table(index="face", columns="offset", values="value")
+    assert (at[0.0] < at[-2.0]).all() and (at[0.0] < at[2.0]).all()
+    again = landscape.measure(people, centroid_flow, config, 64)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_the_gradient_is_the_slope_of_the_value(people):
+    """To the moved coordinate; photometric, whose value the moving masks change least."""
+    measured = landscape.Landscape(people.model, centroid_flow, 64)
+    t = landscape.held_out(people, landscape.LandscapeConfig(faces=2), 64, 0.0)
+    h = 0.02
+    for name in ("shift x", "yaw", "mode 1"):
+        low, mid, high = (measured.at(t, 0, name, 1.5 + d) for d in (-h, 0, h))
+        slope = (high["photometric"][0] - low["photometric"][0]) / (2 * h)
+        assert np.sign(slope).tolist() == np.sign(mid["photometric"][1]).tolist(), name
+
+
+def test_true_shape_and_cameras_reproduce_the_views(people):
+    """Equation (5) on twins: at least 30 dB in the masks of every face."""
+    back = landscape.render_back(people, 4, 64)
+    ideal = back[back["case"] == "as the method assumes"]
+    assert ideal.loc[ideal["pair"] == "all", "psnr"].min() >= 30
+    assert set(back["pair"]) == {*landscape.PAIR_NAMES, "all"} and len(back) == 3 * 4 * 5
+
+
+# --- lighting
+
+
+def answer(alpha, beta, pose):
+    return MVFPrediction(alpha, beta, pose_camera(pose, 64), pose)
+
+
+def start_at(t, people, k=10):
+    camera = landscape.studio_cameras(t)
+    pose = normalised_pose(camera, t.images.shape[-1]).view(len(t.images), 3, 6)
+    return answer(torch.zeros(len(pose), k), torch.zeros(len(pose), 4), pose)
+
+
+def test_the_same_people_at_every_level(people):
+    config = lighting.LightingConfig(subjects=2)
+    a, b = (lighting.people_at(people, config, 64, level) for level in (0.0, 1.0))
+    for name in ("vertices", "neutral", "scale", "R", "t2d", "landmarks"):
+        torch.testing.assert_close(getattr(a, name), getattr(b, name))
+    assert float((a.images - b.images).abs().mean()) > 0.02
+
+
+def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
+    config = lighting.LightingConfig(subjects=3, prior=0.1)
+    t = lighting.people_at(people, config, 64, 0.0)
+    start = start_at(t, people)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_6=30.0, lambda_7=0.0), 64)
+    whole = lighting.refine(criterion, start, t.images, t.landmarks, config, 12)
+    for name in ("alpha", "beta", "pose"):
+        assert bool((getattr(whole, name) != getattr(start, name)).any())
+    rows = torch.tensor([1])
+    one_start = answer(start.alpha[rows], start.beta[rows], start.pose[rows])
+    one = lighting.refine(criterion, one_start, t.images[rows], t.landmarks[rows], config, 12)
+    torch.testing.assert_close(one.alpha, whole.alpha[rows], atol=2e-2, rtol=0)
+
+    def loss(e):
+        shape = people.model.vertices(e.alpha, e.beta)
+        terms = criterion.terms(shape, pose_camera(e.pose, 64), t.images, t.landmarks)
+        return float(sum(criterion.weighted(terms).values()))
+
+    assert loss(whole) < 0.8 * loss(start)
+    errors = [lighting.identity_error(people.model, e.alpha, t.neutral).mean() for e in (start, whole)]
+    assert errors[1] < errors[0]
+
+
+def test_the_table_has_every_arm_and_level(people, monkeypatch):
+    config = lighting.LightingConfig(subjects=2, warmup=1, steps=2, levels=(0.0, 1.0), batch_size=1)
+    sets = {level: lighting.people_at(people, config, 64, level) for level in config.levels}
+
+    class Network(torch.nn.Module):
+        def forward(self, images):
+            n = len(images)
+            return answer(torch.zeros(n, 10), torch.zeros(n, 4), torch.zeros(n, 3, 6))
+
+    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config, Weights())
+    rows += lighting.compare_networks({("v1", 0): Network()}, sets, people.model)
+    table = pd.DataFrame(rows)
+    assert list(table) == ["method", "seed", "subject", "level", "part", "metric", "value"]
+    assert len(table) == 2 * 2 * (len(lighting.ARMS) + 1) + 2 * 2
+    start = table[(table["method"] == "start") & (table["level"] == 0)]["value"].to_numpy()
+    network = table[(table["method"] == "v1") & (table["level"] == 0)]["value"].to_numpy()
+    np.testing.assert_allclose(start, network)
+
+
+# --- figures
+
+
+def test_figures_are_written(people, tmp_path):
+    config = landscape.LandscapeConfig(faces=3, positions=1)
+    table = landscape.measure(people, centroid_flow, config, 64)
+    back = landscape.render_back(people, 2, 64)
+    figures.write_landscape(tmp_path, table, landscape.summary(table), back, people, centroid_flow, 64)
+    rows = [
+        {"method": m, "seed": 0, "subject": f"{s:03d}", "level": level, "part": part, "metric": "true_p2p", "value": 1.0 + s}
+        for m, part in (("v1", "networks"), ("photometric", "losses"))
+        for s in range(3)
+        for level in (0.0, 1.0)
+    ]  # fmt: skip
+    figures.write_lighting(tmp_path, pd.DataFrame(rows), people)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(figures.LANDSCAPE_FIGURES + figures.LIGHTING_FIGURES)

@@ -1,0 +1,113 @@
+"""Triplets to order: cameras, landmarks and pixels agree; light differs exactly as asked."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib.core.errors import InputError
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
+from lib.synthesis.flash import opposing_flashes, sample_flashes
+from lib.synthesis.triplets import fit_weak_camera, render_triplets
+
+PLAIN = {"noise": False, "background": False, "gloss": False, "landmark_noise": 0.0}
+
+
+def make(people, seed=0, n=3, **options):
+    return render_triplets(people, n, np.random.default_rng(seed), **options)
+
+
+def colours_at(images, points):
+    """(B, V, L, 3) bilinear samples of (B, V, 3, S, S) at (B, V, L, 2) px."""
+    size = images.shape[-1]
+    grid = (points * 2 / size - 1).flatten(0, 1)[:, None]
+    out = F.grid_sample(images.flatten(0, 1), grid, align_corners=False)
+    return out[:, :, 0].transpose(1, 2).unflatten(0, images.shape[:2])
+
+
+def test_shapes_order_and_sides(people):
+    s = make(people, size=48)
+    assert s.images.shape == (3, 3, 3, 48, 48) and s.masks.shape == (3, 3, 48, 48)
+    assert 0 <= s.images.min() and s.images.max() <= 1 and s.masks.max() <= 1.001
+    assert (s.yaw[:, 0].abs() < 8).all() and (s.yaw[:, 1] < -20).all() and (s.yaw[:, 2] > 20).all()
+    nose = s.true_landmarks[:, :, 30, 0] - s.true_landmarks[:, :, [36, 45], 0].mean(-1)
+    assert (nose[:, 1] < 0).all() and (nose[:, 2] > 0).all()  # left: towards the image's left
+    assert (torch.linalg.det(s.R) - 1).abs().max() < 1e-4
+
+
+def test_weak_cameras_are_exact(people):
+    s = make(people, projection="weak", **PLAIN)
+    for view in range(3):
+        seen = s.camera(view).project(s.vertices[:, people.landmarks])[..., :2]
+        assert (seen - s.true_landmarks[:, view]).abs().max() < 1e-3
+    assert torch.equal(s.landmarks, s.true_landmarks) and s.K is None
+
+
+def test_pinhole_cameras_are_exact_and_the_weak_ones_near(people):
+    s = make(people)
+    for view in range(3):
+        marks = s.vertices[:, people.landmarks]
+        seen = PerspectiveCamera(s.K[:, view], s.Rp[:, view], s.t[:, view]).project(marks)[..., :2]
+        assert (seen - s.true_landmarks[:, view]).abs().max() < 1e-2
+        assert (s.camera(view).project(marks)[..., :2] - s.true_landmarks[:, view]).norm(dim=-1).mean() < 1.0
+
+
+def test_the_same_light_gives_the_same_colour_in_all_views(people):
+    """Points in front of the cheeks and on the nose, seen by all three views; other lights give other colours."""
+    visible = people.landmarks[[27, 28, 29, 33]]
+    gap = {}
+    for difference in (0.0, 1.0):
+        s = make(people, 1, 6, size=96, projection="weak", light_difference=difference, expression=0.0, **PLAIN)
+        points = torch.stack([s.camera(v).project(s.vertices[:, visible])[..., :2] for v in range(3)], 1)
+        colour = colours_at(s.images, points)
+        gap[difference] = (colour - colour.mean(1, keepdim=True)).abs().mean().item()
+    assert gap[0.0] < 0.035 and gap[1.0] > 3 * gap[0.0]
+
+
+def test_only_the_light_changes_with_the_difference(people):
+    a, b, c = (make(people, 2, light_difference=d) for d in (0.0, 0.5, 1.0))
+    assert torch.equal(a.vertices, c.vertices) and torch.equal(a.landmarks, c.landmarks) and torch.equal(a.R, c.R)
+    assert (a.flash - a.flash[:, :1]).abs().max() < 1e-4
+    spread = [x.flash.std(1).mean() for x in (a, b, c)]
+    assert spread[0] < spread[1] < spread[2] and torch.allclose(b.flash, (a.flash + c.flash) / 2, atol=1e-3)
+    assert (a.images - c.images).abs().mean() > 0.01
+    assert torch.equal(make(people, 2).images, a.images)
+
+
+def test_the_lit_side_is_where_the_flash_is(people):
+    rng = np.random.default_rng(0)
+    s = make(people, 3, 8, projection="weak", expression=0.0, **PLAIN)
+    left, right = (people.landmarks[k] for k in (31, 35))  # the nose's wings: image left and right
+    points = s.camera(0).project(s.vertices[:, [left, right]])[..., :2]
+    colour = colours_at(s.images[:, :1], points[:, None])[:, 0].mean(-1)
+    strong = s.flash[:, 0].abs() > 20
+    assert strong.any()
+    assert ((colour[:, 1] - colour[:, 0]) * s.flash[:, 0] > 0)[strong].float().mean() > 0.8
+    lights = sample_flashes(3, rng).lights()
+    assert np.allclose(np.linalg.norm(lights.key_dir, axis=1), 1, atol=1e-5)
+
+
+def test_flashes_travel_on_an_arc():
+    rng = np.random.default_rng(1)
+    a, b = sample_flashes(6, rng), opposing_flashes(2, 3, rng)
+    half = a.towards(b, 0.5)
+    assert np.allclose(half.azimuth, (a.azimuth + b.azimuth) / 2) and np.allclose(a.towards(b, 0).power, a.power)
+    places = np.sort(b.azimuth.reshape(2, 3), 1)
+    assert (np.diff(places, axis=1) > 0.6).all()
+
+
+def test_weak_camera_fit_recovers_its_own_projection():
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 40, (4, 30, 3))
+    from lib.synthesis.scene import rotations
+
+    R = rotations(*rng.uniform(-40, 40, (3, 4))).astype(float)
+    true = WeakPerspectiveCamera(*(torch.from_numpy(x) for x in (rng.uniform(0.3, 2, 4), R, rng.normal(0, 50, (4, 2)))))
+    scale, found, t2d = fit_weak_camera(points, true.project(torch.from_numpy(points)).numpy()[..., :2])
+    assert np.allclose(scale, true.scale) and np.allclose(found, R, atol=1e-5) and np.allclose(t2d, true.t2d, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [{"light_difference": 1.2}, {"light_difference": -0.1}, {"projection": "fisheye"}])
+def test_bad_options_are_named(people, bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        make(people, **bad)
