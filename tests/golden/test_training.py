@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
+from lib.engine.pretraining.identity_task import IdentityTask
+from lib.models.siamese_3dmm import build
 
 from lib.core.checkpoint import save_weights
 from lib.core.files import save_npz_atomic
-from lib.data.flow_pairs import FlowPairs, photograph_people
-from lib.data.people import People
-from lib.data.training_set import TrainingSet
+from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, Task, train
+from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
+from lib.engine.pretraining.flow_task import FlowTask
 from lib.engine.runs import run_folder
-from lib.engine.tasks.flow import FlowTask
-from lib.engine.tasks.identity import IdentityTask
-from lib.engine.tasks.mvfnet import Weights
-from lib.engine.tasks.pretrain import PretrainNetwork, PretrainTask
-from lib.experiments import mvfnet, siamese
 from lib.models.flow.load import build_flow
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.models.peers.genova import GenovaWeights
 from lib.models.peers.mofa import MoFAWeights
 from lib.models.peers.tran import TranWeights
-from lib.models.siamese_3dmm import build
 from lib.morphable.model import FaceModel
+from lib.papers.mvfnet import training as mvfnet
+from lib.papers.mvfnet.tasks import Weights
+from lib.papers.siamese import training as siamese
+from lib.synthesis.people import People
 from tests.engine.test_identity import write_set
 from tests.golden.conftest import Golden
 from tests.packs import make_pack

@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lib.models.siamese_3dmm import build
 from PIL import Image
 
 from lib.core.files import save_npz_atomic
-from lib.data import make_3dfaw_twin, make_300wlp_twin, make_micc_twin, make_multipie_twin
-from lib.data.flow_pairs import FlowPairs, photograph_people
-from lib.data.make_training_set import TrainingSetConfig, make_shard
-from lib.data.micc import Micc
-from lib.data.multipie import MultiPie
-from lib.data.people import People
-from lib.data.threedfaw import ThreeDFAW
-from lib.data.w300lp import W300LP
+from lib.datasets.micc import twin as make_micc_twin
+from lib.datasets.micc.read import Micc
+from lib.datasets.multipie import twin as make_multipie_twin
+from lib.datasets.multipie.read import MultiPie
+from lib.datasets.threedfaw import twin as make_3dfaw_twin
+from lib.datasets.threedfaw.read import ThreeDFAW
+from lib.datasets.training.twin import TrainingSetConfig, make_shard
+from lib.datasets.w300lp import twin as make_300wlp_twin
+from lib.datasets.w300lp.read import W300LP
+from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
 from lib.evaluate import Predictions, measure
-from lib.experiments import mvfnet_eval, siamese_eval
-from lib.models.siamese_3dmm import build
 from lib.morphable.model import FaceModel
+from lib.papers.mvfnet import evaluation as mvfnet_eval
+from lib.papers.siamese import evaluation as siamese_eval
+from lib.synthesis.people import People
 from tests.golden.conftest import Golden
 from tests.golden.digest import digest, thumbnail
 
