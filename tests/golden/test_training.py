@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lib.engine.pretraining.encoder_task import PretrainNetwork, PretrainTask
-from lib.engine.pretraining.identity_task import IdentityTask
-from lib.models.siamese_3dmm import build
 
 from lib.core.checkpoint import save_weights
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, Task, train
+from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask
+from lib.engine.pretraining.identity import IdentityTask
 from lib.engine.runs import run_folder
 from lib.models.flow.load import build_flow
 from lib.models.identity_net import IdentityNet
+from lib.models.mvfnet import Weights
 from lib.models.parts.encoders import build_encoder
 from lib.models.peers.genova import GenovaWeights
 from lib.models.peers.mofa import MoFAWeights
 from lib.models.peers.tran import TranWeights
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import training as mvfnet
-from lib.papers.mvfnet.tasks import Weights
 from lib.papers.siamese import training as siamese
+from lib.papers.siamese.face import build
 from lib.synthesis.people import People
 from tests.engine.test_identity import write_set
 from tests.golden.conftest import Golden
@@ -95,7 +95,7 @@ def folder(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def pin_runs(golden: Golden, params: dict[str, Any], paper: Any) -> None:
+def pin_runs(golden: Golden, params: dict[str, Any], name: str, paper: Any) -> None:
     """All runs of a paper in the order of its table, each as `prepare` makes it, but for a little noise on its weights.
 
     With noise heads that start at zero say something; later runs start from these weights and not from trained ones, whose
@@ -106,7 +106,7 @@ def pin_runs(golden: Golden, params: dict[str, Any], paper: Any) -> None:
         rng = np.random.default_rng(0)
         for p in task.model.parameters():
             p.data += 0.01 * torch.from_numpy(rng.normal(size=p.shape)).float()
-        save_weights(run_folder("smoke", run, 0) / "model.safetensors", task.model, meta)
+        save_weights(run_folder("smoke", name, run, 0) / "model.safetensors", task.model, meta)
         pin(golden, run, task, loop)
 
 
@@ -124,7 +124,7 @@ def test_siamese(golden: Golden, folder: Path, face_model: FaceModel) -> None:
     cfg: dict[str, Any] = {"backbone": "resnet_tiny", "mirror_view": 2, "loop": LOOP}
     cfg["runs"] = runs(sv="pretrained", mv_add="sv", mv_concat="sv", mv_shape_concat="mv_concat")
     params = {"profile": "smoke", "data": {"train": {"image_size": SIZE}}, "siamese": cfg}
-    pin_runs(golden, params, siamese)
+    pin_runs(golden, params, "siamese", siamese)
 
 
 def test_mvfnet_and_its_peers(golden: Golden, folder: Path) -> None:
@@ -136,7 +136,9 @@ def test_mvfnet_and_its_peers(golden: Golden, folder: Path) -> None:
     cfg["runs"] |= runs(single="pretrained", tran="single", mofa="single", genova="single")
     defaults = {type(w).__name__: str(asdict(w)) for w in (Weights(), TranWeights(), MoFAWeights(), GenovaWeights())}
     golden("training: defaults", defaults | {"loop": str(asdict(LoopConfig(steps=1)))})
-    pin_runs(golden, {"profile": "smoke", "mvfnet": cfg, "flow": {"kind": "pwcnet_tiny", "path": None}}, mvfnet)
+    pin_runs(
+        golden, {"profile": "smoke", "mvfnet": cfg, "flow": {"kind": "pwcnet_tiny", "path": None}}, "mvfnet", mvfnet
+    )
 
 
 def test_networks_that_papers_share(golden: Golden, folder: Path, face_model: FaceModel) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lib.models.siamese_3dmm import build
 from PIL import Image
 
 from lib.core.files import save_npz_atomic
@@ -26,6 +25,7 @@ from lib.evaluate import Predictions, measure
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import evaluation as mvfnet_eval
 from lib.papers.siamese import evaluation as siamese_eval
+from lib.papers.siamese.face import build
 from lib.synthesis.people import People
 from tests.golden.conftest import Golden
 from tests.golden.digest import digest, thumbnail
