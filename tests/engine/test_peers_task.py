@@ -9,7 +9,8 @@ import torch
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.datasets.triplets import TripletSet, write_pack
+from lib.datasets.pack import write_pack
+from lib.datasets.triplets import TripletSet
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.models.peers.genova import N_DRAWS
@@ -126,8 +127,8 @@ def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A folder with all that the runs start from, and the settings of a training of seconds."""
     monkeypatch.chdir(tmp_path)
     face_model.save(tmp_path / "data/face_model.npz")
-    for seed, name in enumerate(("300wlp", "multipie")):
-        make_pack(face_model, tmp_path / f"data/smoke/triplets/{name}.npz", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
+    for seed, name in enumerate(("w300lp", "multipie")):
+        make_pack(face_model, tmp_path / f"data/smoke/triplets/{name}", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
     torch.manual_seed(0)
     save_weights(tmp_path / "data/smoke/pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
     meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}

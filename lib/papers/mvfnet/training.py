@@ -15,6 +15,7 @@ from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
 from lib.core.params import from_dict
+from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig
@@ -39,11 +40,6 @@ TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True)}
 FACE_MODEL = Path("data/face_model.npz")
 
 
-def pack_path(profile: str, name: str) -> Path:
-    """The pack of triplets `300wlp` or `multipie`."""
-    return Path("data") / profile / "triplets" / f"{name}.npz"
-
-
 @lru_cache(maxsize=1)
 def face_model(n_id: int, n_exp: int) -> FaceModel:
     """The face model with the coefficients that the networks regress, read once for all runs of a call."""
@@ -59,7 +55,7 @@ def triplets(path: Path, split: str, size: int) -> TripletSet:
 def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
     """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's)."""
     size, profile = params["mvfnet"]["image_size"], params["profile"]
-    train = triplets(pack_path(profile, "300wlp" if run in STAGE_1 else "multipie"), "train", size)
+    train = triplets(pack_path(profile, "w300lp" if run in STAGE_1 else "multipie"), "train", size)
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:
         found = f"{train.n_id} + {train.n_exp}"
