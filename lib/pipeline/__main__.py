@@ -1,6 +1,77 @@
-"""`python -m lib.pipeline`: see lib.pipeline.scheduler."""
+"""Run the pipeline of dvc.yaml with several stages at a time, and say what each took.
 
-from lib.pipeline.scheduler import main
+    python -m lib.pipeline [--profile quick] [--jobs 2] [--paper siamese] [stage ...]
+
+Stages that are up to date are not touched; a run that was stopped goes on where it was.
+"""
+
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from lib.core.command import argument, command
+from lib.core.errors import InputError
+from lib.core.files import atomic_write_text
+from lib.core.params import load_params, use_profile
+from lib.pipeline import code
+from lib.pipeline.graph import available_cores, read_graph, select, sort_lock, up_to_date
+from lib.pipeline.lock import alone
+from lib.pipeline.scheduler import Scheduler, write_timings
+
+
+def prepare_dvc() -> None:
+    """Let DVC work in a copy without git (a downloaded archive) as well."""
+    if not Path(".dvc").is_dir() or not Path("dvc.yaml").is_file():
+        raise InputError("dvc.yaml", "no pipeline here", "run from the top folder of the repository")
+    if not Path(".git").exists() and not Path(".dvc/config.local").exists():
+        atomic_write_text(".dvc/config.local", "[core]\n    no_scm = true\n")
+
+
+def run(options: Namespace) -> int:
+    """Bring the stages up to date; 0 when everything is."""
+    began = time.monotonic()
+    profile = str(load_params()["profile"])
+    # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
+    jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
+    everything = read_graph()
+    code.refresh(code.commands(everything.values()))
+    steps = select(everything, options.targets, options.paper)
+    scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps))
+    print(f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time")
+    complete = scheduler.run()
+    if scheduler.seconds:
+        write_timings(Path("results/timings") / f"{profile}.csv", scheduler.seconds, everything)
+        sort_lock("dvc.lock", everything)
+        again = read_graph()
+        left = {name for name in steps if complete} - up_to_date({name: again[name] for name in steps})
+        if left:
+            complete = False
+            print(
+                f"not up to date after their run: {', '.join(sorted(left))}; dvc.yaml misses something", file=sys.stderr
+            )
+    for name, took in sorted(scheduler.seconds.items(), key=lambda item: -item[1]):
+        print(f"{took:8.1f} s  {name}")
+    ran = len(scheduler.seconds)
+    print(f"{time.monotonic() - began:8.1f} s  {ran} of {len(steps)} stages run{'' if complete else '; NOT COMPLETE'}")
+    return 0 if complete else 130 if scheduler.stopping else 1
+
+
+@command(
+    __doc__,
+    argument("targets", nargs="*", metavar="stage", help="stages to bring up to date (default: all)"),
+    argument("--profile", default="", help="first make this profile of lib/profiles the active params.yaml"),
+    argument("--paper", default="", help="only the stages of this paper and what they need"),
+    argument("--jobs", type=int, default=0, help="stages at a time (default: one per core)"),
+)
+def main(options: Namespace) -> int:
+    """Command line; 0 when everything is done."""
+    prepare_dvc()
+    if options.profile and use_profile(options.profile):
+        print(f"params.yaml: now the {options.profile} profile", flush=True)
+    with alone():
+        return run(options)
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -15,7 +15,9 @@ from typing import Any
 from lib.core.code import code_hash, module_file, notebook_hash
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
+from lib.pipeline.graph import Step, read_graph
 
+Stages = dict[str, tuple[str, list[str]]]
 CODE = Path("code.yaml")
 HEAD = "# Written by `python -m lib.pipeline.code`: what the code of each stage means. Never edited by hand.\n"
 VERBS = {"train": "training", "tune": "training", "evaluate": "evaluation", "tables": "tables"}
@@ -42,7 +44,7 @@ def exists(key: str) -> bool:
     return module_file(key, Path.cwd()) is not None
 
 
-def problems(stages: dict[str, tuple[str, list[str]]]) -> list[str]:
+def problems(stages: Stages) -> list[str]:
     """What is wrong with the stages, given as name -> (command, keys of code.yaml that it lists)."""
     found = []
     for name, (command, listed) in stages.items():
@@ -67,7 +69,7 @@ def hashes(names: Iterable[str]) -> dict[str, Any]:
     return tree
 
 
-def code_text(stages: dict[str, tuple[str, list[str]]]) -> str:
+def code_text(stages: Stages) -> str:
     """code.yaml as it must be for these stages.
 
     Raises:
@@ -81,7 +83,7 @@ def code_text(stages: dict[str, tuple[str, list[str]]]) -> str:
     return HEAD + yaml.safe_dump(hashes(key for _, listed in stages.values() for key in listed))
 
 
-def refresh(stages: dict[str, tuple[str, list[str]]]) -> bool:
+def refresh(stages: Stages) -> bool:
     """Write code.yaml if it is not what it should be; true when it was written."""
     text = code_text(stages)
     if CODE.is_file() and CODE.read_text(encoding="utf-8") == text:
@@ -90,26 +92,21 @@ def refresh(stages: dict[str, tuple[str, list[str]]]) -> bool:
     return True
 
 
-def read_stages() -> dict[str, tuple[str, list[str]]]:
-    """Name -> (command, keys of code.yaml) of all stages of dvc.yaml, as DVC resolves them.
-
-    Raises:
-        InputError: DVC cannot read dvc.yaml or params.yaml.
-    """
-    from lib.pipeline.graph import stages
-
-    return {stage.addressing: (stage.cmd, listed_keys(stage)) for stage in stages()}
-
-
-def listed_keys(stage: Any) -> list[str]:
-    """The keys of code.yaml among the parameters of a DVC stage."""
-    return [key for dependency in stage.params if dependency.def_path == CODE.name for key in dependency.params]
+def commands(steps: Iterable[Step]) -> Stages:
+    """Name -> (command, keys of code.yaml that it lists) of all stages."""
+    return {
+        step.label: (
+            step.stage.cmd,
+            [key for dependency in step.stage.params if dependency.def_path == CODE.name for key in dependency.params],
+        )
+        for step in steps
+    }
 
 
 def main() -> int:
     """Command line; 0 when code.yaml is right, now at the latest."""
     try:
-        print("code.yaml: written anew" if refresh(read_stages()) else "code.yaml: up to date")
+        print("code.yaml: written anew" if refresh(commands(read_graph().values())) else "code.yaml: up to date")
     except InputError as error:
         raise SystemExit(str(error)) from error
     return 0

@@ -1,7 +1,8 @@
 """The stages of dvc.yaml as a graph: what needs what, what comes first, what is already done."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ class Step:
     needs: set[str]  # stages that must be done before
     cores: str = "1"  # a number, "half" or "all"
     paper: str = ""
+    label: str = ""  # how it is called on screen and in timings, where DVC's name says less
     height: int = 0  # stages on the longest way from here to the end
+    stage: Any = field(default=None, repr=False)  # DVC's
+
+    def __post_init__(self) -> None:
+        self.label = self.label or self.name
 
     def width(self, jobs: int) -> int:
         """How many of ``jobs`` cores the stage takes."""
@@ -30,8 +36,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stages() -> list[Any]:
-    """DVC's stages of dvc.yaml, in the order of the file, every item of a matrix its own.
+def read_graph() -> dict[str, Step]:
+    """The stages of dvc.yaml and what each needs. DVC parses each file once, also for the processes forked from here.
 
     Raises:
         InputError: DVC cannot read dvc.yaml or params.yaml.
@@ -39,48 +45,47 @@ def stages() -> list[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    _parse_once()
     try:
-        with Repo() as repo:
-            repo.index.check_graph()
-            return list(repo.index.stages)
+        repo = Repo(_wait_for_lock=True)  # type: ignore[no-untyped-call]
+        stages, graph = list(repo.index.stages), repo.index.graph
     except DvcException as error:
         reason: BaseException = error
-        while reason.__cause__ is not None and isinstance(reason.__cause__, DvcException):
+        while isinstance(reason.__cause__, DvcException):
             reason = reason.__cause__
         raise InputError("dvc.yaml", f"the pipeline cannot be read: {reason}") from error
-
-
-def read_graph() -> dict[str, Step]:
-    """The stages of dvc.yaml and what each needs, from DVC itself."""
-    found = stages()
-    graph = found[0].repo.index.graph if found else {}
     steps = {}
-    for order, stage in enumerate(found):
-        meta = stage.meta or {}
-        steps[stage.addressing] = Step(
-            name=stage.addressing,
-            order=order,
-            needs={other.addressing for other in graph.successors(stage)},
-            cores=str(meta.get("cores", 1)),
-            paper=str(meta.get("paper", "")),
-        )
+    for order, stage in enumerate(stages):
+        meta = {key: str(value) for key, value in (stage.meta or {}).items()}
+        needs = {other.addressing for other in graph.successors(stage)}
+        steps[stage.addressing] = Step(stage.addressing, order, needs, stage=stage, **meta)
     return with_heights(steps)
+
+
+def _parse_once() -> None:
+    """DVC parses a params file anew for every stage; let it do so once for every state of the file."""
+    from dvc.dependency import param
+    from dvc.utils.serialize import load_path
+
+    @lru_cache
+    def parsed(path: str, fs: Any, changed: int, size: int) -> Any:
+        return load_path(path, fs)
+
+    def load(path: str, fs: Any) -> Any:
+        state = Path(path).stat()
+        return parsed(path, fs, state.st_mtime_ns, state.st_size)
+
+    param.load_path = load
 
 
 def with_heights(steps: dict[str, Step]) -> dict[str, Step]:
     """Fill ``height``: a stage on a long chain goes first."""
-    users: dict[str, list[str]] = {name: [] for name in steps}
-    for step in steps.values():
-        for need in step.needs:
-            users[need].append(step.name)
+    import networkx as nx
 
-    def height(name: str) -> int:
-        if not steps[name].height:
-            steps[name].height = 1 + max((height(user) for user in users[name]), default=0)
-        return steps[name].height
-
-    for name in steps:
-        height(name)
+    graph = nx.DiGraph((name, need) for name, step in steps.items() for need in step.needs)
+    graph.add_nodes_from(steps)
+    for name in nx.topological_sort(graph):  # users come before what they need
+        steps[name].height = 1 + max((steps[user].height for user in graph.predecessors(name)), default=0)
     return steps
 
 
@@ -88,16 +93,16 @@ def select(steps: dict[str, Step], targets: list[str], paper: str = "") -> dict[
     """The named stages (a matrix's name means all its items) or those of a paper, with all that they need.
 
     Raises:
-        SystemExit: nothing of that name.
+        InputError: nothing of that name.
     """
     wanted = {name for name, step in steps.items() if paper and step.paper == paper}
     if paper and not wanted:
         known = sorted({step.paper for step in steps.values()} - {""})
-        raise SystemExit(f"no stage belongs to paper {paper!r}; there are {', '.join(known)}")
+        raise InputError("dvc.yaml", f"no stage belongs to paper {paper!r}; there are {', '.join(known)}")
     for target in targets:
-        found = {name for name in steps if name == target or name.split("@")[0] == target}
+        found = {name for name, step in steps.items() if target in (name, step.label, name.split("@")[0])}
         if not found:
-            raise SystemExit(f"no stage {target!r}; there are {', '.join(steps)}")
+            raise InputError("dvc.yaml", f"no stage {target!r}; there are {', '.join(s.label for s in steps.values())}")
         wanted |= found
     if not targets and not paper:
         return steps
@@ -114,24 +119,21 @@ def choose(waiting: list[Step], done: set[str], free: int, jobs: int, chosen: se
 
     ``chosen``: the stages of this run; others that a stage needs count as done.
     """
-    ready = [step for step in waiting if step.needs & chosen <= done]
-    ready.sort(key=lambda step: (-step.height, step.order))
-    for step in ready:
-        if step.width(jobs) <= free:
-            return step
-    return None
+    ready = [step for step in waiting if step.needs & chosen <= done and step.width(jobs) <= free]
+    return min(ready, key=lambda step: (-step.height, step.order), default=None)
 
 
 def up_to_date(steps: dict[str, Step]) -> set[str]:
     """Stages that DVC finds unchanged and that need no changed stage: there is nothing to start for them."""
-    from dvc.repo import Repo
+    from dvc.repo import lock_repo
 
-    with Repo(_wait_for_lock=True) as repo:  # type: ignore[no-untyped-call]
-        stale = set(repo.status(list(steps)))
-    for name in sorted(steps, key=lambda n: -steps[n].height):  # what a stage needs is higher than the stage
-        if steps[name].needs & stale:
-            stale.add(name)
-    return set(steps) - stale
+    done: set[str] = set()
+    if steps:
+        with lock_repo(next(iter(steps.values())).stage.repo):
+            for name, step in sorted(steps.items(), key=lambda item: -item[1].height):  # what is needed comes first
+                if step.needs & set(steps) <= done and not step.stage.changed():
+                    done.add(name)
+    return done
 
 
 def sort_lock(path: str, steps: dict[str, Step]) -> None:
@@ -142,6 +144,5 @@ def sort_lock(path: str, steps: dict[str, Step]) -> None:
         return
     with modify_yaml(path) as lock:
         stages = lock.get("stages", {})
-        order = sorted(stages, key=lambda name: (steps[name].order if name in steps else len(steps), name))
-        if order != list(stages):
-            lock["stages"] = {name: stages[name] for name in order}
+        order = sorted((name for name in stages if name in steps), key=lambda name: steps[name].order)
+        lock["stages"] = {name: stages[name] for name in order}

@@ -1,5 +1,7 @@
 """dvc.yaml says what is true: code, notebooks, parameters and folders, in every profile."""
 
+import ast
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,8 +10,9 @@ import pytest
 import yaml
 
 from lib.core import InputError, load_params, section
-from lib.core.code import notebook_hash
+from lib.core.code import closure, imports, notebook_hash
 from lib.pipeline import code
+from lib.pipeline.graph import read_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDED = "\nADDED = 1\n"
@@ -36,7 +39,7 @@ def stages():
     """Name -> (command, keys of code.yaml) as DVC resolves them in the active profile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        return code.read_stages()
+        return code.commands(read_graph().values())
 
 
 def flat(tree, prefix=""):
@@ -139,6 +142,26 @@ def test_parameters_exist_in_every_profile(text, raw, profile):
     for name in re.findall(r"\$\{([\w.]+)\}", text):
         if not name.startswith("item"):
             section(params, name)
+
+
+def test_stages_that_render_follow_the_choice_of_renderer(raw):
+    """All whose code reaches the rasteriser, but for those that import it and render nothing."""
+    nothing = {"pretrain", "pack_multipie", "report_siamese", "report_mvfnet", "notebook_61"}
+    renders = {name for name, stage in raw.items() if "renderer" in stage["params"]}
+    assert not renders & nothing
+    for name, stage in raw.items():
+        names = [key for param in stage["params"] if isinstance(param, dict) for key in param["code.yaml"]]
+        own = [key for key in names if key not in ("lib.pipeline.notebooks", "notebooks.03_train")]
+        modules = {m for key in own for m in notebook_modules(key)} or set(own)
+        assert ("lib.renderers.rasterize" in closure(*modules)) == (name in renders | nothing), name
+
+
+def notebook_modules(key):
+    if not key.startswith("notebooks."):
+        return {key}
+    cells = json.loads(Path("notebooks", key.partition(".")[2] + ".ipynb").read_text(encoding="utf-8"))["cells"]
+    code_cells = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return {name for text in code_cells for name in imports(ast.parse(text))}
 
 
 def test_small_results_are_in_git_and_large_data_in_dvc(raw):

@@ -1,5 +1,6 @@
 """The scheduler on a toy pipeline: right order, right result, clean stop, and nothing left for `dvc repro`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lib.core import InputError
-from lib.pipeline.graph import Step, choose, select, with_heights
-from lib.pipeline.scheduler import main, write_timings
+from lib.pipeline.__main__ import main
+from lib.pipeline.graph import Step, choose, read_graph, select, up_to_date, with_heights
+from lib.pipeline.lock import clear
+from lib.pipeline.scheduler import write_timings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -152,22 +156,87 @@ def test_a_failing_stage_is_named_and_the_rest_resumes(toy):
     assert (toy / "results/table.csv").exists()
 
 
-def test_interrupt_stops_the_commands_and_a_second_run_finishes(toy):
-    write_pipeline(toy, slow="60")
+def begin(toy, started):
+    """A run in the background, once the stage that writes ``started`` is at work."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lib.pipeline", "--jobs", "2"]
     process = subprocess.Popen(command, cwd=toy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    for _ in range(1200):
-        if (toy / "started/data-base").exists():
-            break
+    wait_for((toy / "started" / started).exists)
+    return process
+
+
+def wait_for(condition, seconds=120):
+    for _ in range(seconds * 10):
+        if condition():
+            return
         time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def test_interrupt_stops_the_commands_and_a_second_run_finishes(toy):
+    write_pipeline(toy, slow="60")
+    process = begin(toy, "data-base")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output.decode()
     assert b"goes on from here" in output
-    assert not [line for line in running_commands() if str(toy) in line or "job.py data/base 60" in line]
+    assert not at_work(toy)
     write_pipeline(toy)
     assert run(toy).returncode == 0
+
+
+def test_a_killed_scheduler_leaves_no_stage_and_no_lock(toy):
+    write_pipeline(toy, slow="61")
+    process = begin(toy, "data-base")
+    process.kill()
+    process.communicate()
+    write_pipeline(toy)
+    again = run(toy)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not at_work(toy), "the command of the dead run's stage is still there"
+    assert "Traceback" not in again.stdout + again.stderr
+    assert (toy / "results/table.csv").exists()
+
+
+def test_two_runs_at_once(toy):
+    write_pipeline(toy, slow="5")
+    first = begin(toy, "data-base")
+    second = run(toy)
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, output.decode()
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert f"another run holds this pipeline: process {first.pid} (" in second.stderr
+    assert "lib.pipeline --jobs 2) is running; waiting" in second.stderr
+    assert "0 of 5 stages to run" in second.stdout
+
+
+def test_locks_of_the_dead_are_cleared_and_of_the_living_named(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    entries = {"pid": dead.pid, "cmd": "dvc repro"}, {"pid": os.getpid(), "cmd": Path(sys.executable).name + " x"}
+    path = tmp_path / "rwlock"
+    path.write_text(json.dumps({"write": {"a": entries[0], "b": entries[1]}, "read": {"c": list(entries)}}))
+    assert clear(path) == {os.getpid(): entries[1]["cmd"]}
+    assert json.loads(path.read_text()) == {"write": {"b": entries[1]}, "read": {"c": [entries[1]]}}
+    path.write_text("{broken")
+    assert clear(path) == {}
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("count", [50, 200])
+def test_each_file_is_parsed_once_however_many_stages_there_are(toy, monkeypatch, count):
+    from ruamel.yaml import YAML
+
+    names = [f"s{number}" for number in range(count)]
+    (toy / "dvc.yaml").write_text(yaml.safe_dump({"stages": {n: {"cmd": "true", "params": ["number"]} for n in names}}))
+    locked = {name: {"cmd": "true", "params": {"params.yaml": {"number": 1}}} for name in names}
+    (toy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
+    parsed = []
+    original = YAML.load
+    monkeypatch.setattr(YAML, "load", lambda self, text: parsed.append(text) or original(self, text))
+    steps = read_graph()
+    assert up_to_date(steps) == set(names)
+    assert len(parsed) == 4, "dvc.yaml, dvc.lock, params.yaml for its values and once more as a dependency"
 
 
 def running_commands():
@@ -178,6 +247,10 @@ def running_commands():
             continue
 
 
+def at_work(toy):
+    return [line for line in running_commands() if str(toy) in line or "job.py data/base 6" in line]
+
+
 def test_a_pipeline_that_cannot_be_read_is_explained(toy):
     (toy / "dvc.yaml").write_text("stages: [")
     broken = run(toy)
@@ -186,10 +259,10 @@ def test_a_pipeline_that_cannot_be_read_is_explained(toy):
     assert "Traceback" not in broken.stderr
 
 
-def test_outside_a_repository(tmp_path, monkeypatch):
+def test_outside_a_repository(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="top folder"):
-        main([])
+    assert main([]) == 1
+    assert "top folder" in capsys.readouterr().err
 
 
 def steps():
@@ -231,7 +304,7 @@ def test_selection_takes_along_what_is_needed():
     plan = steps()
     assert set(select(plan, ["c"])) == {"a", "b", "c"}
     assert set(select(plan, [])) == set(plan)
-    with pytest.raises(SystemExit, match="no stage 'x'"):
+    with pytest.raises(InputError, match="no stage 'x'"):
         select(plan, ["x"])
     matrix = {"t@0": Step("t@0", 0, set()), "t@1": Step("t@1", 1, set()), "u": Step("u", 2, {"t@1"})}
     assert set(select(matrix, ["t"])) == {"t@0", "t@1"}
@@ -245,7 +318,6 @@ def test_timings_are_merged_and_sorted(tmp_path):
     assert path.read_text() == "stage,seconds,cores\na,1.3,1\nb,3.0,1\n"
 
 
-def test_unknown_profile(toy):
-    with pytest.raises(SystemExit, match="no such profile"):
-        main(["--profile", "huge"])
-    assert issubclass(InputError, ValueError)
+def test_unknown_profile(toy, capsys):
+    assert main(["--profile", "huge"]) == 1
+    assert "no such profile" in capsys.readouterr().err
