@@ -12,6 +12,7 @@ determined and k carries a prior (EXIF's focal length, or an arm's length to a f
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 FLIP = np.diag([1.0, -1.0, -1.0])
 MIN_K, MAX_K = 1 / 6000, 1 / 220  # 6 m is weak perspective in effect; nearer than 22 cm nobody holds a camera
@@ -88,6 +89,15 @@ class FitCamera:
         pitch = np.arctan2(-r[2, 1], np.hypot(r[2, 0], r[2, 2]))
         roll = np.arctan2(-r[0, 1], r[1, 1])
         return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
+
+
+def screen_of(camera: FitCamera, vertices: np.ndarray) -> torch.Tensor:
+    """(N, 3) mm -> (1, N, 3) float32: u, v in px, depth in mm, as the rasterizer takes it."""
+    intrinsics, rotation, shift = camera.pinhole()
+    q = (vertices @ rotation.T) * np.array([1.0, -1.0, -1.0]) + shift
+    uv = q @ intrinsics.T
+    screen = np.concatenate([uv[:, :2] / q[:, 2:], q[:, 2:]], axis=1)
+    return torch.from_numpy(screen.astype(np.float32))[None]
 
 
 def rotation_from_vector(vector: np.ndarray) -> np.ndarray:

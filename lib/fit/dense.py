@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
+from torch.nn.functional import interpolate
 
 from lib.core.errors import InputError
 from lib.core.mesh import vertex_normals
-from lib.fit.camera import FitCamera
+from lib.fit.camera import FitCamera, screen_of
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.joint import (
     FitOptions,
@@ -34,6 +36,7 @@ from lib.fit.joint import (
     resume,
 )
 from lib.fit.model import LandmarkModel
+from lib.renderers.rasterize import rasterize
 
 RHO = (0.05, 0.9)  # limits of the correlation between two pictures: one never counts for nothing, none for all
 
@@ -106,9 +109,6 @@ class _Picture:
 
 def _picture(grey: np.ndarray, sigma: float) -> _Picture:
     """The band around ``sigma`` px of a photograph (H, W)."""
-    import torch
-    from torch.nn.functional import interpolate
-
     height, width = grey.shape
     shrink = min(1.0, 2.0 / sigma)
     size = (max(16, round(height * shrink)), max(16, round(width * shrink)))
@@ -151,11 +151,6 @@ def visible_samples(
     samples: _Samples, vertices: np.ndarray, faces: np.ndarray, camera: FitCamera, size: tuple[int, int], minimum: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S,) bool: seen by the camera; (S,) cosine between surface and view."""
-    import torch
-
-    from lib.photos.texture import screen_of
-    from lib.renderers.rasterize import rasterize
-
     depth = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size).depth[0].numpy()
     points = np.einsum("sk,skc->sc", samples.bary, vertices[samples.corner])
     normal = np.einsum("sk,skc->sc", samples.bary, vertex_normals(vertices, faces)[samples.corner])

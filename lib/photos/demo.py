@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.core.files import atomic_write_bytes
 from lib.fit.model import LandmarkModel
-from lib.photos.overlay import to_png
+from lib.photos.export import png_bytes
 from lib.photos.tuning.people import Disturbance, TwinSubject, make_twins
 from lib.photos.tuning.pictures import twin_pictures
 from lib.photos.tuning.prior import face_error
@@ -43,7 +43,7 @@ def make_triplet(model: Any, population: Any, folder: str | Path, seed: int = 3,
     paths = []
     for name, picture in zip(YAWS, pictures, strict=True):
         path = Path(folder) / f"{name}.png"
-        atomic_write_bytes(path, to_png(picture))
+        atomic_write_bytes(path, png_bytes(picture, optimize=True))
         paths.append(path)
     return Triplet(paths, twin.vertices[0], albedo, twin, linear)
 

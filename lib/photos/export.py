@@ -8,18 +8,20 @@ import io
 from pathlib import Path
 
 import numpy as np
+import trimesh
+from PIL import Image
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from lib.core.files import atomic_write_bytes, atomic_write_text
 from lib.core.mesh import Mesh, write_ply
 from lib.photos.unwrap import Unwrap
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    """(H, W, 3) float in [0, 1] -> PNG."""
-    from PIL import Image
-
+def png_bytes(image: np.ndarray, optimize: bool = False) -> bytes:
+    """(H, W, 3) float in [0, 1] -> PNG; ``optimize`` for a smaller file, more slowly."""
     buffer = io.BytesIO()
-    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG")
+    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=optimize)
     return buffer.getvalue()
 
 
@@ -29,11 +31,6 @@ def write_glb(path: str | Path, vertices: np.ndarray, layout: Unwrap, texture: n
     Args:
         vertices: (N, 3) mm. layout: UV layout. texture: (T, T, 3) in [0, 1].
     """
-    import trimesh
-    from PIL import Image
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
-
     picture = Image.open(io.BytesIO(png_bytes(texture)))
     material = PBRMaterial(name="skin", baseColorTexture=picture, metallicFactor=0.0, roughnessFactor=0.9)
     mesh = trimesh.Trimesh(

@@ -10,15 +10,17 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_text
 from lib.fit.camera import FitCamera, rotation_from_vector
 from lib.photos.demo import Triplet
-from lib.photos.overlay import overlay, render_normals, render_textured, to_png
-from lib.reconstruct import Head, PhotoSettings, reconstruct
+from lib.photos.export import png_bytes
+from lib.photos.head import Head, reconstruct
+from lib.photos.overlay import blend, look, overlay, render_normals, render_textured
+from lib.photos.settings import PhotoSettings
 
 
 def save_astronaut(path: str | Path) -> Path:
     """The portrait that scikit-image carries, cut to head and shoulders (offline)."""
     from skimage.data import astronaut
 
-    atomic_write_bytes(path, to_png(astronaut()[:300, 80:380].astype(np.float32) / 255))
+    atomic_write_bytes(path, png_bytes(astronaut()[:300, 80:380].astype(np.float32) / 255, optimize=True))
     return Path(path)
 
 
@@ -71,24 +73,11 @@ def error_sheet(head: Head, model: Any, triplet: Triplet, distance: np.ndarray, 
         pictures.append(np.where(mask[..., None], shown, 0.93).astype(np.float32))
     colours = colormaps["viridis"](np.clip(np.nan_to_num(distance, nan=0.0) / 4, 0, 1))[:, :3]
     colours[np.isnan(distance)] = 0.6
-    pictures.append(_paint(camera, head.per_view[0] - [0, 12, -60], faces, colours, (side, side)))
+    mask, corners, weights = look(camera, head.per_view[0] - [0, 12, -60], faces, (side, side))
+    painted = np.full((side, side, 3), 0.93, np.float32)
+    painted[mask] = blend(colours, corners, weights)
+    pictures.append(painted)
     return np.concatenate(pictures, axis=1)
-
-
-def _paint(
-    camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
-    import torch
-
-    from lib.photos.texture import screen_of
-    from lib.renderers.rasterize import rasterize
-
-    fragments = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size)
-    ids = fragments.face_id[0].numpy()
-    shown = np.full((*size, 3), 0.93, np.float32)
-    corners = faces[ids[ids >= 0]]
-    shown[ids >= 0] = np.einsum("pk,pkc->pc", fragments.bary[0].numpy()[ids >= 0], colours[corners])
-    return shown
 
 
 def atlas(head: Head, side: int = 460) -> np.ndarray:
@@ -112,7 +101,7 @@ def _resize(image: np.ndarray, width: int) -> np.ndarray:
 
 def save(image: np.ndarray, path: str | Path) -> None:
     """(H, W, 3) float in [0, 1] to PNG."""
-    atomic_write_bytes(path, to_png(image))
+    atomic_write_bytes(path, png_bytes(image, optimize=True))
 
 
 def display(image: np.ndarray) -> Any:

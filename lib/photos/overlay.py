@@ -1,13 +1,12 @@
 """A picture per view that shows whether to believe the result: photo | landmarks and mesh over it | textured render."""
 
-import io
-
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from lib.core.mesh import vertex_normals
-from lib.fit.camera import FitCamera
-from lib.photos.texture import sample, screen_of
+from lib.fit.camera import FitCamera, screen_of
+from lib.photos.texture import sample
 from lib.photos.unwrap import Unwrap
 from lib.renderers.rasterize import rasterize
 
@@ -34,8 +33,6 @@ def overlay(
     Returns:
         (h, 3 w, 3) float32 in [0, 1], at most 700 px high and 2100 wide.
     """
-    from PIL import Image, ImageDraw
-
     factor = min(1.0, MAX_SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     photo = np.asarray(
@@ -62,17 +59,28 @@ def camera_scaled(camera: FitCamera, factor: float) -> FitCamera:
     return FitCamera(camera.rotation, camera.shift, camera.scale * factor, camera.k, camera.centre * factor)
 
 
+def look(
+    camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the camera sees of a mesh (N, 3) mm, (F, 3): mask (H, W); of its P pixels the vertices and weights (P, 3)."""
+    fragments = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size)
+    ids = fragments.face_id[0].numpy()
+    mask = ids >= 0
+    return mask, faces[ids[mask]], fragments.bary[0].numpy()[mask]
+
+
+def blend(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Vertex values (N, C) at the P pixels of :func:`look`, (P, C)."""
+    return np.einsum("pk,pkc->pc", weights, values[corners])
+
+
 def render_normals(
     camera: FitCamera, vertices: np.ndarray, faces: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plain clay render lit from the camera (H, W, 3) and its mask (H, W)."""
-    fragments = rasterize(screen_of(camera, vertices), torch.from_numpy(faces), size)
-    ids = fragments.face_id[0].numpy()
-    mask = ids >= 0
-    normals = vertex_normals(vertices, faces) @ camera.rotation.T
+    mask, corners, weights = look(camera, vertices, faces, size)
     shown = np.zeros((*size, 3), np.float32)
-    weights = fragments.bary[0].numpy()[mask]
-    normal = np.einsum("pk,pkc->pc", weights, normals[faces[ids[mask]]])
+    normal = blend(vertex_normals(vertices, faces) @ camera.rotation.T, corners, weights)
     light = np.clip(0.25 + 0.75 * normal[:, 2] + 0.15 * normal[:, 1], 0, 1)
     shown[mask] = light[:, None] * np.array([0.75, 0.82, 0.95])
     return shown, mask
@@ -85,29 +93,15 @@ def render_textured(
     texture: np.ndarray,
     size: tuple[int, int],
     background: float = 0.93,
-    lit: bool = False,
 ) -> np.ndarray:
-    """The textured head as the camera sees it, (H, W, 3); ``lit`` adds a little shading for a texture without light."""
+    """The textured head as the camera sees it, (H, W, 3) in [0, 1].
+
+    Args:
+        vertices: (N, 3) mm. texture: (T, T, 3). size: (H, W) px. background: grey level beside the head.
+    """
     split = vertices[layout.vertex]
-    fragments = rasterize(screen_of(camera, split), torch.from_numpy(layout.faces), size)
-    ids = fragments.face_id[0].numpy()
-    mask = ids >= 0
-    corners = layout.faces[ids[mask]]
-    weights = fragments.bary[0].numpy()[mask]
-    spot = np.einsum("pk,pkc->pc", weights, layout.texels(texture.shape[0])[corners])
+    mask, corners, weights = look(camera, split, layout.faces, size)
+    spot = blend(layout.texels(texture.shape[0]), corners, weights)
     shown = np.full((*size, 3), background, np.float32)
     shown[mask] = sample(texture, spot[:, 0], spot[:, 1])
-    if lit:
-        normals = vertex_normals(split, layout.faces) @ camera.rotation.T
-        facing = np.einsum("pk,pk->p", weights, normals[corners][..., 2])
-        shown[mask] *= np.clip(0.45 + 0.6 * facing, 0, 1.1)[:, None]
     return np.clip(shown, 0, 1)
-
-
-def to_png(image: np.ndarray) -> bytes:
-    """(H, W, 3) in [0, 1] -> compact PNG (palette-free, optimised)."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

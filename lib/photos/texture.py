@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lib.core.mesh import vertex_normals
-from lib.fit.camera import FitCamera
+from lib.fit.camera import FitCamera, screen_of
 from lib.photos.unwrap import Unwrap
 from lib.renderers.fragments import Fragments
 from lib.renderers.rasterize import rasterize
@@ -41,15 +41,6 @@ class Texture:
     vertex_colors: np.ndarray
     gains: np.ndarray
     coverage: dict[str, float] = field(default_factory=dict)
-
-
-def screen_of(camera: FitCamera, vertices: np.ndarray) -> torch.Tensor:
-    """(N, 3) mm -> (1, N, 3) float32: u, v in px, depth in mm, as the rasterizer takes it."""
-    intrinsics, rotation, shift = camera.pinhole()
-    q = (vertices @ rotation.T) * np.array([1.0, -1.0, -1.0]) + shift
-    uv = q @ intrinsics.T
-    screen = np.concatenate([uv[:, :2] / q[:, 2:], q[:, 2:]], axis=1)
-    return torch.from_numpy(screen.astype(np.float32))[None]
 
 
 def build_texture(

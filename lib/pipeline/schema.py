@@ -13,7 +13,7 @@ def further() -> dict[str, type]:
     from lib.fit.dense import DenseOptions
     from lib.fit.joint import FitOptions
     from lib.morphable.build import BuildConfig
-    from lib.reconstruct import PhotoSettings
+    from lib.photos.settings import PhotoSettings
     from lib.synthesis.scan import ScannerConfig
 
     return {

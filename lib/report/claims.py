@@ -18,11 +18,10 @@ import pandas as pd
 
 from lib.report.errors import matrix, paired
 from lib.report.paper import Paper, Part
-from lib.report.reported import load_claims
 from lib.report.stats import DEFAULT, Bootstrap, standardised
 
 REPLICATED, REFUTED, OPEN = "replicated", "not replicated", "inconclusive at this budget"
-UNMEASURED = "not measured"
+UNMEASURED, UNJUDGED = "not measured", "not judged in this profile"
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,17 @@ def verdict(low: float, high: float, kind: str = "less", margin: float = 0.0) ->
 
 
 def compare(
-    errors: pd.DataFrame, part: Part, metric: str, paper: Paper, boot: Bootstrap = DEFAULT, *, seeds: bool = True
+    errors: pd.DataFrame,
+    part: Part,
+    metric: str,
+    paper: Paper,
+    boot: Bootstrap = DEFAULT,
+    *,
+    seeds: bool = True,
+    judging: bool = True,
 ) -> Comparison:
-    """Judge one comparison. ``seeds=False`` averages over seeds and draws subjects only."""
+    """One comparison by ``metric`` (mm). ``seeds=False`` averages over seeds and draws subjects only; without ``judging``
+    there are numbers and no verdict: for profiles that are too small to say anything about a paper."""
     difference = paired(errors, part.better, part.worse, metric, part.condition)
     given = [paper.reported(key, part.condition) for key in (part.better, part.worse)]
     reported = None if given[0] is None or given[1] is None else round(given[1] - given[0], 4)
@@ -87,31 +94,31 @@ def compare(
         values.shape[1],
         values.shape[0],
         reported,
-        verdict(interval.low, interval.high, part.kind, margin),
+        verdict(interval.low, interval.high, part.kind, margin) if judging else UNJUDGED,
     )
 
 
 def combine(verdicts: Sequence[str]) -> str:
     """All must hold; one that fails decides; one missing leaves the claim unmeasured."""
-    for decisive in (REFUTED, UNMEASURED, OPEN):
+    for decisive in (REFUTED, UNMEASURED, UNJUDGED, OPEN):
         if decisive in verdicts:
             return decisive
     return REPLICATED if verdicts else UNMEASURED
 
 
-def judge(errors: pd.DataFrame, paper: Paper, metrics: Sequence[str], boot: Bootstrap = DEFAULT) -> pd.DataFrame:
-    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim."""
+def judge(
+    errors: pd.DataFrame, paper: Paper, metrics: Sequence[str], boot: Bootstrap = DEFAULT, *, judging: bool = True
+) -> pd.DataFrame:
+    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim.
+
+    ``judging``: as in `compare`.
+    """
     rows = []
     for (claim, parts), metric in product(paper.parts.items(), metrics):
-        results = [compare(errors, part, metric, paper, boot) for part in parts]
+        results = [compare(errors, part, metric, paper, boot, judging=judging) for part in parts]
         whole = combine([result.verdict for result in results])
         rows += [{"claim": claim, "part": i + 1, **vars(r), "claim_verdict": whole} for i, r in enumerate(results)]
     return pd.DataFrame(rows)
-
-
-def claim_texts(paper: Paper) -> dict[str, str]:
-    """The claims' wording by id."""
-    return {key: claim.claim for key, claim in load_claims(paper.name).items()}
 
 
 def part_text(paper: Paper, better: str, worse: str, condition: str = "", kind: str = "less") -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from lib.report.reported import reported_value
+from lib.report.reported import Claim, load_claims, reported_value
 
 BOUNDS, TABLE, CONTROLS = "bounds", "table", "controls"
 
@@ -40,7 +41,7 @@ class Table:
 
     key: str
     name: str
-    reported: str
+    reported: Path
     printed: tuple[Printed, ...]
     methods: tuple[Method, ...]
 
@@ -73,6 +74,7 @@ class Paper:
 
     Attributes:
         key: folder in results, section of params.yaml.
+        folder: where the paper's data are: claims.csv, ledger.yaml (and ledger_<part>.yaml), reported/*.csv.
         name: as in claims.csv and in the tables' heads.
         title: over its tables.
         data: section of params.yaml's `data` that the numbers are measured on, and what the data set is called.
@@ -83,9 +85,11 @@ class Paper:
         parts: the comparisons of every claim.
         curve_methods: what the figures of errors by subject show.
         labels: of methods that claims compare and no table has.
+        files: what else the paper's stages leave beside its tables, and what that is, for the index.
     """
 
     key: str
+    folder: Path
     name: str
     title: str
     data: tuple[str, str]
@@ -96,6 +100,7 @@ class Paper:
     training: tuple[tuple[str, str], ...] = ()
     curve_methods: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -128,6 +133,11 @@ class Paper:
     def uses_real_data(self, params: dict[str, Any]) -> bool:
         """Whether params.yaml points to the real data set that the numbers are measured on."""
         return bool(((params.get("data") or {}).get(self.data[0]) or {}).get("root"))
+
+    @property
+    def claims(self) -> dict[str, Claim]:
+        """What the paper concludes, by id. Raises InputError as `load_claims`."""
+        return load_claims(self.folder / "claims.csv")
 
 
 def measure_name(metric: str, condition: str = "") -> str:

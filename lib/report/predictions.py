@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
-from lib.report.paper import Paper
+from lib.metrics.evaluation import Bench, take
+from lib.metrics.protocols import evaluate_detailed
+from lib.metrics.similarity import procrustes
 
 Array = NDArray[np.float32]
 
@@ -61,29 +63,23 @@ def spread_subjects(errors: pd.DataFrame, method: str, metric: str, n: int = 3, 
 
 
 def gallery(
-    params: dict[str, Any],
-    paper: Paper,
+    bench: Bench,
+    folder: Path,
     methods: Sequence[str],
     subjects: Sequence[str],
     seed: int = 0,
     condition: str = "",
 ) -> Gallery:
-    """Predictions of ``methods`` on ``subjects`` (under a condition) with their per-vertex errors.
+    """Predictions of ``methods`` on ``subjects`` (under a condition) with their per-vertex errors in mm.
 
-    Methods without that seed (mean face, oracle) are read from seed 0. Of several predictions of one subject the first is
-    shown, for single-view methods that of the front. Errors are against the registered truth where there is one and
-    against the scan (point to mesh) where not.
+    ``bench`` says what the paper's subjects are measured against, ``folder`` is where the predictions are. Methods without
+    that seed (mean face, oracle) are read from seed 0. Of several predictions of one subject the first is shown, for
+    single-view methods that of the front. Errors are against the registered truth where there is one and against the scan
+    (point to mesh) where not.
 
     Raises:
         InputError: predictions or data that are missing or damaged.
     """
-    from lib import papers
-    from lib.metrics import evaluate_detailed
-    from lib.metrics.evaluation import predictions_folder, take
-    from lib.metrics.similarity import procrustes
-
-    bench = papers.evaluation(paper.key).bench(params)
-    folder = predictions_folder(params, paper.key)
     cases = [bench.case(subject) for subject in subjects]
     measure = "true_p2p" if all(case.truth is not None for case in cases) else "p2mesh"
     result = Gallery(list(subjects), bench.all_faces, bench.faces, measure=measure)

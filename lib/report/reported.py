@@ -1,4 +1,4 @@
-"""What the papers report: every number of their tables, read from the CSV files beside this module."""
+"""What a paper reports: every number of its tables, and its claims, read from the CSV files in its folder."""
 
 import csv
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 
 from lib.core.errors import InputError
-
-FOLDER = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Claim:
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv")))
-        raise InputError(path.name, "no such table of reported numbers", f"there are {there}")
+        raise InputError(path, "no such table of what a paper reports", f"there are {there}")
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         if tuple(reader.fieldnames or ()) != columns:
@@ -42,13 +40,12 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 @cache
-def load_reported(table: str) -> tuple[Reported, ...]:
-    """All rows of one reported table, e.g. "siamese_table1_3dfaw", in the paper's order.
+def load_reported(path: Path) -> tuple[Reported, ...]:
+    """All rows of one reported table, reported/<table>.csv in a paper's folder, in the paper's order.
 
     Raises:
         InputError: no such table, other columns, or a value that is not a number.
     """
-    path = FOLDER / "reported" / f"{table}.csv"
     rows = []
     for number, row in enumerate(_rows(path, ("method", "condition", "metric", "value")), start=2):
         try:
@@ -58,20 +55,19 @@ def load_reported(table: str) -> tuple[Reported, ...]:
     return tuple(rows)
 
 
-def reported_value(table: str, method: str, metric: str | None = None, condition: str | None = None) -> float | None:
+def reported_value(path: Path, method: str, metric: str | None = None, condition: str | None = None) -> float | None:
     """The one number that fits, or None. Raises InputError when several do."""
     fits = [
         row.value
-        for row in load_reported(table)
+        for row in load_reported(path)
         if row.method == method and metric in (None, row.metric) and condition in (None, row.condition)
     ]
     if len(fits) > 1:
-        raise InputError(table, f"one number for {method}, found {len(fits)}", "name the metric and the condition")
+        raise InputError(path, f"one number for {method}, found {len(fits)}", "name the metric and the condition")
     return fits[0] if fits else None
 
 
 @cache
-def load_claims(paper: str | None = None) -> dict[str, Claim]:
-    """The papers' claims by id ("S1"), of one paper or of all."""
-    rows = _rows(FOLDER / "claims.csv", ("id", "paper", "claim", "evidence"))
-    return {row["id"]: Claim(**row) for row in rows if paper in (None, row["paper"])}
+def load_claims(path: Path) -> dict[str, Claim]:
+    """The claims of a paper (its claims.csv) by id, "S1". Raises InputError when the file or a column is missing."""
+    return {row["id"]: Claim(**row) for row in _rows(path, ("id", "paper", "claim", "evidence"))}

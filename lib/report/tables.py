@@ -1,16 +1,20 @@
 """Tables with the paper's numbers and ours side by side, never in one column; as CSV, Markdown and LaTeX."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.metrics.protocols import PROTOCOLS
-from lib.report.claims import OPEN, REFUTED, REPLICATED, claim_texts, part_text
+from lib.report.claims import OPEN, REFUTED, REPLICATED, UNMEASURED, part_text
 from lib.report.errors import matrix
 from lib.report.paper import BOUNDS, CONTROLS, TABLE, Method, Paper, Printed, Table, measure_name
+from lib.report.reported import Claim
 from lib.report.stats import DEFAULT, Bootstrap
+
+Measures = Sequence[tuple[str, str]]
+"""(metric, condition) of columns."""
 
 _MARK = {REPLICATED: "✓", REFUTED: "✗", OPEN: "?"}
 
@@ -83,12 +87,19 @@ def measures(errors: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
     return [(metric, condition) for metric in metrics_in(errors) for condition in paper.conditions]
 
 
-def _cell(row: pd.Series, measure: str, full: bool) -> str:
+def markdown(table: pd.DataFrame, left: int = 1) -> str:
+    """A Markdown table of text and numbers; the first ``left`` columns are aligned left, the others right."""
+    align = ["left"] * left + ["right"] * (table.shape[1] - left)
+    text = table.astype(str).replace(r"\|", r"\\|", regex=True)
+    return text.to_markdown(index=False, disable_numparse=True, colalign=align if len(text) else None)
+
+
+def _cell(row: pd.Series, measure: str, spread: bool) -> str:
     mean, std, low, high = (row[f"{measure}_{name}"] for name in ("mean", "std", "low", "high"))
     if not np.isfinite(mean):
         return "—"
-    spread = f" ± {std:.3f}" if np.isfinite(std) else ""
-    return f"{mean:.3f}{spread} [{low:.3f}, {high:.3f}]" if full else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    around = f" ± {std:.3f}" if spread and np.isfinite(std) else ""
+    return f"{mean:.3f}{around} [{low:.3f}, {high:.3f}]"
 
 
 def _reported(row: pd.Series, column: Printed) -> str:
@@ -98,31 +109,23 @@ def _reported(row: pd.Series, column: Printed) -> str:
     return f"{value:.3f} ± {row[f'reported_{column.key}_std']:.3f}" if column.spread else f"{value:.2f}"
 
 
-def markdown_grid(head: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
-    """A Markdown table; ``align`` has one of l, r, c a column (default: first left, others right)."""
-    marks = {"l": ":---", "r": "---:", "c": ":---:"}
-    rule = [marks[a] for a in (align or "l" + "r" * (len(head) - 1))]
-    lines = [head, rule, *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+def _cells(frame: pd.DataFrame, table: Table, columns: Measures, spreads: Measures) -> pd.DataFrame:
+    """The measured table as text: label, the paper's numbers, ours, subjects, seeds; ``spreads``: those of ours with ±."""
+    printed = [frame.apply(_reported, axis=1, column=column) for column in table.printed]
+    ours = [frame.apply(_cell, axis=1, measure=measure_name(*m), spread=m in spreads) for m in columns]
+    return pd.concat([frame["label"], *printed, *ours, frame[["subjects", "seeds"]].astype(str)], axis=1)
 
 
-def table_markdown(frame: pd.DataFrame, table: Table, columns: Sequence[tuple[str, str]]) -> str:
+def table_markdown(frame: pd.DataFrame, table: Table, columns: Measures) -> str:
     """The measured table in sections; the paper's numbers have their own columns and say what they were measured on.
 
     ``columns`` are (metric, condition). Spreads stand in the first of ours, and in all where the paper gives them too.
     """
-    head = ["model", *(f"paper: {column.head}" for column in table.printed)]
-    head += [f"ours: {title(*measure)}" for measure in columns] + ["subjects", "seeds"]
-    parts = []
-    for section, rows in frame.groupby("section", sort=False):
-        body = [
-            [row["label"], *(_reported(row, column) for column in table.printed)]
-            + [_cell(row, measure_name(*m), m == columns[0] or bool(table.printed[0].spread)) for m in columns]
-            + [str(row["subjects"]), str(row["seeds"])]
-            for _, row in rows.iterrows()
-        ]
-        parts.append(f"**{section_title(str(section), table)}**\n\n{markdown_grid(head, body)}")
-    return "\n\n".join(parts)
+    cells = _cells(frame, table, columns, columns if table.printed[0].spread else columns[:1])
+    ours = [f"ours: {title(*measure)}" for measure in columns]
+    cells.columns = ["model", *(f"paper: {column.head}" for column in table.printed), *ours, "subjects", "seeds"]
+    sections = cells.groupby(frame["section"], sort=False)
+    return "\n\n".join(f"**{section_title(str(name), table)}**\n\n{markdown(rows)}" for name, rows in sections)
 
 
 def _tex(text: str) -> str:
@@ -131,62 +134,58 @@ def _tex(text: str) -> str:
     return text.replace("±", r"$\pm$").replace("—", "--").replace(" x ", r" $\times$ ")
 
 
-def table_latex(frame: pd.DataFrame, table: Table, columns: Sequence[tuple[str, str]]) -> str:
-    """A plain `tabular` (needs no package); reported and measured columns under separate heads."""
-    n, p = len(columns), len(table.printed)
-    paper_heads = [column.head.split(" on ")[0] for column in table.printed]
-    lines = [
-        r"\begin{tabular}{l|" + "r" * p + "|" + "r" * n + "|rr}",
-        r"\hline",
-        rf" & \multicolumn{{{p}}}{{c|}}{{paper (real data)}} & \multicolumn{{{n}}}{{c|}}"
-        r"{ours, mm (95\,\% bootstrap interval)} & & \\",
-        " & ".join(["model", *paper_heads, *(_tex(title(*m)) for m in columns), "subjects", "seeds"]) + r" \\",
-        r"\hline",
-    ]
-    for section, rows in frame.groupby("section", sort=False):
-        name = section_title(str(section), table)
-        lines.append(rf"\multicolumn{{{n + p + 3}}}{{l}}{{\emph{{{_tex(name)}}}}} \\")
-        for _, row in rows.iterrows():
-            cells = [row["label"], *(_reported(row, column) for column in table.printed)]
-            cells += [_cell(row, measure_name(*m), full=bool(table.printed[0].spread)) for m in columns]
-            lines.append(" & ".join(_tex(str(c)) for c in [*cells, row["subjects"], row["seeds"]]) + r" \\")
-        lines.append(r"\hline")
-    return "\n".join([*lines, r"\end{tabular}", ""])
+def table_latex(frame: pd.DataFrame, table: Table, columns: Measures) -> str:
+    """The table for a paper (needs booktabs); reported and measured columns under separate heads, sections at the left."""
+    cells = _cells(frame, table, columns, columns if table.printed[0].spread else ()).map(_tex)
+    paper = [("paper (real data)", column.head.split(" on ")[0]) for column in table.printed]
+    ours = [(r"ours, mm (95\,\% bootstrap interval)", _tex(title(*measure))) for measure in columns]
+    sections = [_tex(section_title(section, table)) for section in frame["section"]]
+    cells.index = pd.MultiIndex.from_arrays([sections, cells.pop("label")], names=["", "model"])
+    cells.columns = pd.MultiIndex.from_tuples([*paper, *ours, ("", "subjects"), ("", "seeds")])
+    layout = f"ll|{'r' * len(paper)}|{'r' * len(ours)}|rr"
+    return cells.to_latex(column_format=layout, multicolumn_format="c", multirow=False)
+
+
+def verdicts(claims: dict[str, Claim], found: dict[str, dict[str, str]], marks: bool = False) -> pd.DataFrame:
+    """What a paper claims and what became of it: a row a claim, a column a metric. ``found``: {metric: {claim: verdict}}."""
+    table = pd.DataFrame({"claim": list(claims), "what the paper says": [claim.claim for claim in claims.values()]})
+    for metric, given in found.items():
+        words = [given.get(key, UNMEASURED) for key in claims]
+        table[f"by {title(metric)}"] = [f"{_MARK.get(word, '–')} {word}" if marks else word for word in words]
+    return table
+
+
+def claim_verdicts(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """{metric: {claim: verdict}} of what `judge` gives."""
+    first = claims.drop_duplicates(["claim", "metric"])
+    return {
+        str(metric): dict(zip(rows["claim"], rows["claim_verdict"], strict=True))
+        for metric, rows in first.groupby("metric", sort=False)
+    }
+
+
+def _comparison(row: pd.Series, paper: Paper) -> dict[str, str]:
+    sides = part_text(paper, row["better"], row["worse"], row["condition"], row["kind"])
+    measured = row["subjects"] > 0
+    return {
+        "claim": row["claim"],
+        "comparison": sides + (f" (margin {row['margin']:.3f})" if row["margin"] > 0 else ""),
+        "difference (mm)": f"{row['difference']:+.3f}" if measured else "—",
+        "95 % interval": f"[{row['low']:+.3f}, {row['high']:+.3f}]" if measured else "—",
+        "relative": f"{row['relative']:+.1f} %" if measured else "—",
+        "d_z": f"{row['effect']:+.2f}" if measured else "—",
+        "subjects won": f"{row['wins']:.0f} %" if measured else "—",
+        "paper's difference (mm)": "—" if pd.isna(row["reported"]) else f"{row['reported']:+.3f}".removesuffix("0"),
+        "verdict": row["verdict"],
+    }
 
 
 def claims_markdown(claims: pd.DataFrame, paper: Paper) -> str:
     """Verdicts by claim and metric, then every comparison with effect size and interval."""
-    metrics = list(dict.fromkeys(claims["metric"]))
-    texts = claim_texts(paper)
-    summary = []
-    for claim, rows in claims.groupby("claim", sort=False):
-        by_metric = rows.drop_duplicates("metric").set_index("metric")["claim_verdict"]
-        verdicts = [f"{_MARK.get(by_metric[m], '–')} {by_metric[m]}" for m in metrics]
-        summary.append([str(claim), texts.get(str(claim), ""), *verdicts])
-    head = ["claim", "what the paper says", *(f"by {title(m)}" for m in metrics)]
-    text = markdown_grid(head, summary, "ll" + "l" * len(metrics)) + "\n"
-    columns = [
-        "claim", "comparison", "difference (mm)", "95 % interval", "relative", "d_z", "subjects won",
-        "paper's difference (mm)", "verdict",
-    ]  # fmt: skip
-    for metric in metrics:
-        body = []
-        for _, row in claims[claims["metric"] == metric].iterrows():
-            sides = part_text(paper, row["better"], row["worse"], row["condition"], row["kind"])
-            if row["margin"] > 0:
-                sides += f" (margin {row['margin']:.3f})"
-            printed = "—" if pd.isna(row["reported"]) else f"{row['reported']:+.3f}".removesuffix("0")
-            if row["subjects"]:
-                numbers = [
-                    f"{row['difference']:+.3f}",
-                    f"[{row['low']:+.3f}, {row['high']:+.3f}]",
-                    f"{row['relative']:+.1f} %",
-                    f"{row['effect']:+.2f}",
-                    f"{row['wins']:.0f} %",
-                ]
-            else:
-                numbers = ["—"] * 5
-            body.append([row["claim"], sides, *numbers, printed, row["verdict"]])
+    found = claim_verdicts(claims)
+    text = markdown(verdicts(paper.claims, found, marks=True), left=2 + len(found)) + "\n"
+    for metric in found:
+        rows = [_comparison(row, paper) for _, row in claims[claims["metric"] == metric].iterrows()]
         text += f"\n**By {title(metric)}** (positive: the one that should be better is)\n\n"
-        text += markdown_grid(columns, body, "llrrrrrrl") + "\n"
+        text += markdown(pd.DataFrame(rows), left=2) + "\n"
     return text

@@ -1,10 +1,7 @@
 """From the error files of a paper to its tables, claims, metrics and plots: what all papers' reports share."""
 
 import hashlib
-import json
-import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,12 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text
-from lib.core.params import load_params
 from lib.core.provenance import footer, origin
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
-from lib.report.claims import judge
+from lib.report.claims import UNJUDGED, judge
 from lib.report.errors import load_errors, matrix
-from lib.report.paper import TABLE, Paper, Table, measure_name
+from lib.report.paper import Paper, Table, measure_name
 from lib.report.stats import DEFAULT, Bootstrap
 
 
@@ -28,7 +24,8 @@ from lib.report.stats import DEFAULT, Bootstrap
 class Report:
     """All that a report is made from and of.
 
-    frames: by table, what `tables.measured_table` gives; judged: metrics that the claims are judged on.
+    frames: by table, what `tables.measured_table` gives; judged: metrics that the claims are judged on; judging: whether
+    the profile may give verdicts (`report.judge`).
     """
 
     paper: Paper
@@ -40,6 +37,7 @@ class Report:
     claims: pd.DataFrame = field(default_factory=pd.DataFrame)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     judged: list[str] = field(default_factory=list)
+    judging: bool = True
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -113,14 +111,41 @@ def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.D
     settings = params.get("report") or {}
     boot = Bootstrap(int(settings.get("bootstrap", DEFAULT.replicates)), int(settings.get("seed", DEFAULT.seed)))
     facts = collect(params, paper, errors, {m: str(PROTOCOLS[m]) for m in metrics if m in PROTOCOLS})
-    report = Report(paper, params, folder, errors, boot, facts, judged=judged)
+    report = Report(
+        paper, params, folder, errors, boot, facts, judged=judged, judging=bool(settings.get("judge", True))
+    )
     report.frames = {table.key: tables.measured_table(errors, paper, table, boot) for table in paper.tables}
-    report.claims = judge(errors if extra is None else pd.concat([errors, extra]), paper, judged, boot)
+    both = errors if extra is None else pd.concat([errors, extra])
+    report.claims = judge(both, paper, judged, boot, judging=report.judging)
     return report
 
 
-def caption(report: Report, spread: str) -> str:
-    """What stands above a table; ``spread`` says in which columns standard deviations are."""
+def write_all(
+    report: Report,
+    figures: Path | None = None,
+    after_table: str = "",
+    after_claims: str = "",
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Tables, claims, plot data, metrics.json (``extra`` goes into it) and, with a folder for them, figures.
+
+    Returns:
+        What metrics.json holds: means in mm by measure and method, verdicts by metric and claim, ``extra``.
+    """
+    for table in report.paper.tables:
+        write_table(report, table, after_table)
+    write_claims(report, after_claims)
+    write_plot_data(report)
+    summary = summary_json(report) | (extra or {})
+    atomic_write_json(report.folder / "metrics.json", summary)
+    if figures is not None:
+        write_figures(figures / str(report.params["profile"]), report)
+    return summary
+
+
+def caption(report: Report, table: Table) -> str:
+    """What stands above a table: what its numbers are, and what they were measured on."""
+    spread = "all columns" if table.printed[0].spread else "first column"
     paper, real = report.paper, report.paper.uses_real_data(report.params)
     where = (
         "the copy of it that params.yaml points to."
@@ -141,7 +166,7 @@ def caption(report: Report, spread: str) -> str:
     return "\n".join(lines)
 
 
-def write_table(report: Report, table: Table, spread: str, after: str = "") -> None:
+def write_table(report: Report, table: Table, after: str = "") -> None:
     """<table>.csv, .md, .tex and their provenance; ``after`` follows the table."""
     frame, columns, facts = report.frames[table.key], report.columns, report.facts
     notes = "\n".join(f"- {m.label}: {m.note}." for m in table.methods if m.note)
@@ -151,7 +176,7 @@ def write_table(report: Report, table: Table, spread: str, after: str = "") -> N
     )
     write_csv(report.folder / f"{table.key}.csv", frame)
     text = (
-        f"# {report.paper.title}, {table.name.lower()} ({facts['profile']} profile)\n\n{caption(report, spread)}\n\n"
+        f"# {report.paper.title}, {table.name.lower()} ({facts['profile']} profile)\n\n{caption(report, table)}\n\n"
         f"{tables.table_markdown(frame, table, columns)}\n\n{after}## Rows\n\n{notes}\n\n## Measures\n\n{protocols}\n\n"
         f"{footer(facts)}\n"
     )
@@ -164,6 +189,12 @@ def write_table(report: Report, table: Table, spread: str, after: str = "") -> N
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Five decimals, the same text for the same numbers."""
     atomic_write_text(path, frame.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
+
+
+NO_VERDICTS = (
+    "This profile only shows that everything runs: its networks have seen too little for its numbers to say anything about the "
+    f"paper. Claims are {UNJUDGED}.\n\n"
+)
 
 
 def _seed_note(seeds: list[int]) -> str:
@@ -184,7 +215,7 @@ def write_claims(report: Report, after: str = "") -> None:
         "Paired bootstrap over subjects and seeds, 95 %. A claim of several comparisons is replicated when all of them "
         "are; one that goes the other way suffices against it. Differences are worse minus better, in mm; d_z is their "
         "mean over their standard deviation between subjects. "
-        f"{_seed_note(report.facts['seeds'])}\n\n"
+        f"{_seed_note(report.facts['seeds'])}\n\n{'' if report.judging else NO_VERDICTS}"
         f"{tables.claims_markdown(report.claims, report.paper)}\n{after}{footer(report.facts)}\n"
     )
     atomic_write_text(report.folder / "claims.md", text)
@@ -214,11 +245,7 @@ def summary_json(report: Report) -> dict[str, Any]:
     for name in (measure_name(*measure) for measure in report.columns):
         rows = frame[np.isfinite(frame[f"{name}_mean"])]
         result[name] = {r["method"]: round(float(r[f"{name}_mean"]), 4) for _, r in rows.iterrows()}
-    first = report.claims.drop_duplicates(["claim", "metric"])
-    result["claims"] = {
-        metric: dict(zip(rows["claim"], rows["claim_verdict"], strict=True)) for metric, rows in first.groupby("metric")
-    }
-    return result
+    return result | {"claims": dict(sorted(tables.claim_verdicts(report.claims).items()))}
 
 
 def write_figures(folder: Path, report: Report) -> list[Path]:
@@ -245,30 +272,3 @@ def write_figures(folder: Path, report: Report) -> list[Path]:
     for name, figure in figures.items():
         plots.save(figure, folder / f"{paper.key}_{name}.png")
     return [folder / f"{paper.key}_{name}.png" for name in figures]
-
-
-def command_line(
-    paper: Paper,
-    write_report: Callable[..., dict[str, Any]],
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """`python -m lib.report.<paper>`: write everything and print the tables."""
-    parser = ArgumentParser(description=f"tables, claims and figures of {paper.name} from the per-subject errors")
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--results", default="results", type=Path)
-    parser.add_argument("--no-figures", action="store_true")
-    options = parser.parse_args(arguments)
-    try:
-        params = load_params(options.params)
-        summary = write_report(params, options.results, figures=not options.no_figures)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    folder = options.results / paper.key / str(params["profile"])
-    for table in paper.tables:
-        print((folder / f"{table.key}.md").read_text(encoding="utf-8"))
-    print(json.dumps(summary["claims"], indent=2))
-    missing = [key for key in paper.section(TABLE) if key not in next(iter(summary.values()))]
-    if missing:
-        print(f"rows without errors: {', '.join(missing)}", file=sys.stderr)
-    return 0

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +14,18 @@ from lib.core.errors import InputError
 from lib.core.mesh import read_mesh
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
+from lib.papers import load_method
 from lib.photos.demo import make_triplet, triplet_errors
+from lib.photos.head import reconstruct, view_names, write_head
+from lib.photos.settings import PhotoSettings, load_settings
+from lib.photos.start import find_run, network_start
 from lib.photos.unwrap import unwrap
-from lib.reconstruct import PhotoSettings, load_settings, main, reconstruct, view_names, write_head
+from lib.reconstruct import main
+
+
+def trained(run, face_model):
+    return partial(network_start, find_run(run, "quick"), load_method, face_model)
+
 
 SETTINGS = PhotoSettings(texture_size=256, n_id=30, n_exp=10, dense=DenseOptions(photo_weight=0))
 
@@ -177,18 +187,18 @@ def test_failed_command_leaves_nothing(tmp_path, capsys, face_model_files):
         "--out",
         str(tmp_path / "out"),
     ]
-    assert main([str(tmp_path / "bad.jpg"), *common]) == 2
+    assert main([str(tmp_path / "bad.jpg"), *common]) == 1
     assert "bad.jpg" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    assert main(common) == 2
+    assert main(common) == 1
     assert "no picture was given" in capsys.readouterr().err
-    assert main([str(tmp_path / "bad.jpg"), "--model", str(tmp_path / "none.npz")]) == 2
+    assert main([str(tmp_path / "bad.jpg"), "--model", str(tmp_path / "none.npz")]) == 1
     assert "not built yet" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.jpg"]
 
 
-def test_method_without_checkpoint_says_what_there_is(face_model, triplet, marks):
+def test_method_without_checkpoint_says_what_there_is():
     with pytest.raises(InputError, match="no trained network called 'mv_nothing'"):
-        reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method="mv_nothing", profile="none")
+        find_run("mv_nothing", "none")
 
 
 @pytest.mark.parametrize(("run", "views"), [("sv", 1), ("mv_concat", 3)])
@@ -215,7 +225,7 @@ def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks
     meta = {"paper": "siamese", "run": run, "backbone": "resnet_tiny", "mirror_view": None, "image_size": 64}
     save_weights(root / "runs/siamese" / f"{run}-s0" / "model.safetensors", network, meta)
     monkeypatch.chdir(tmp_path)
-    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
+    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=trained(run, face_model))
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
     assert np.isfinite(found.vertices).all()
     plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
@@ -245,7 +255,7 @@ def test_mvfnet_and_its_peers_start_the_fit(
     (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
     save_weights(tmp_path / "data/quick/runs/mvfnet" / f"{run}-s0" / "model.safetensors", network, meta)
     monkeypatch.chdir(tmp_path)
-    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, method=run, profile="quick")
+    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=trained(run, face_model))
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
     plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
     assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters

@@ -86,3 +86,9 @@ def write_lighting(path: Path, photo: float = 0.4, n: int = 12, metrics: tuple[s
                         lines.append(f"{method},0,{i:03d},{level},{part},{metric},{value:.5f}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of a Markdown table's row that begins with ``first``."""
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|"))
+    return next(row for row in rows if row[0] == first)

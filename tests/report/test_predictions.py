@@ -9,9 +9,10 @@ import pytest
 from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
+from lib.metrics.evaluation import predictions_folder
 from lib.metrics.similarity import procrustes
-from lib.report.methods import SIAMESE
-from lib.report.predictions import gallery, load_predictions, spread_subjects
+from lib.papers.siamese.evaluation import bench
+from lib.report.predictions import Gallery, gallery, load_predictions, spread_subjects
 from tests.metrics.shapes import landmark_points, relief, rotation, snap
 
 PARAMS = {"profile": "quick", "data": {"threedfaw": {"root": None}}}
@@ -52,8 +53,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def faces_of(methods: list[str], subjects: list[str], seed: int = 0) -> Gallery:
+    return gallery(bench(PARAMS), predictions_folder(PARAMS, "siamese"), methods, subjects, seed)
+
+
 def test_error_maps_are_the_known_errors(data: Path) -> None:
-    faces = gallery(PARAMS, SIAMESE, ["mean_face", "mv_add"], ["002", "001"], seed=1)
+    faces = faces_of(["mean_face", "mv_add"], ["002", "001"], seed=1)
     assert faces.names == ["002", "001"] and faces.measure == "true_p2p"
     head, _ = relief(51, 150)
     index = np.flatnonzero(np.linalg.norm(head[:, :2], axis=1) < 60)
@@ -71,16 +76,16 @@ def test_error_maps_are_the_known_errors(data: Path) -> None:
 def test_without_a_truth_the_scan_serves(data: Path) -> None:
     for path in (data / "3dfaw/truth").glob("*.npz"):
         path.unlink()
-    faces = gallery(PARAMS, SIAMESE, ["mean_face"], ["001"])
+    faces = faces_of(["mean_face"], ["001"])
     assert faces.truth is None and faces.measure == "p2mesh"
     assert np.nanmean(faces.errors["mean_face"]) < 0.2
 
 
 def test_missing_and_damaged_predictions(data: Path) -> None:
     with pytest.raises(InputError, match="003"):
-        gallery(PARAMS, SIAMESE, ["mean_face"], ["003"])
+        faces_of(["mean_face"], ["003"])
     with pytest.raises(InputError, match="sv_mean-s0"):
-        gallery(PARAMS, SIAMESE, ["sv_mean"], ["001"])
+        faces_of(["sv_mean"], ["001"])
     folder = data / "predictions/siamese"
     save_npz_atomic(folder / "sv_mean-s0.npz", ids=np.array(["001"]), vertices=np.zeros((2, 5, 3)))
     with pytest.raises(InputError, match="vertices"):

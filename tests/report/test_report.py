@@ -2,21 +2,25 @@
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib import tables
 from lib.core import provenance
 from lib.core.errors import InputError
-from lib.papers.siamese.tables import main, write_report
-from lib.report import ledger, write
+from lib.papers.mvfnet.tables import PAPER as MVFNET
+from lib.papers.siamese.tables import PAPER as SIAMESE
+from lib.papers.siamese.tables import write_report
+from lib.report import write
 from lib.report.index import write_index
-from lib.report.ledger import ledger_markdown, load_ledger, missing_places
-from lib.report.methods import MVFNET, SIAMESE
+from lib.report.ledger import ledger_markdown, load_ledger
+from lib.report.paper import Paper
 from lib.report.view3d import figure_html, mesh_figure
 from tests.metrics.shapes import sphere
-from tests.report.fixtures import LEVELS, write_errors
+from tests.report.fixtures import LEVELS, cells, write_errors, write_mvfnet_errors
 
 PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "data": {"threedfaw": {"root": None}}}
 
@@ -32,13 +36,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table_has_both_bounds_the_controls_and_the_true_error_first(results: Path) -> None:
     text = (results / "siamese/quick/table1.md").read_text()
     assert text.index("Bounds") < text.index("**Table 1**") < text.index("Controls")
-    head = next(line for line in text.splitlines() if line.startswith("| model"))
-    cells = [cell.strip() for cell in head.strip("|").split("|")]
-    assert cells[1].startswith("paper") and cells[2] == "ours: true per-vertex error" and cells[3] == "ours: ARMSE"
-    row = next(line for line in text.splitlines() if line.startswith("| MV Concat |"))
-    assert row.split("|")[2].strip() == "2.33"  # the paper's number stands alone in its column
-    oracle = next(line for line in text.splitlines() if line.startswith("| oracle"))
-    assert oracle.split("|")[2].strip() == "—"
+    head = cells(text, "model")
+    assert head[1].startswith("paper") and head[2:4] == ["ours: true per-vertex error", "ours: ARMSE"]
+    assert cells(text, "MV Concat")[1] == "2.33"  # the paper's number stands alone in its column
+    assert cells(text, "oracle")[1] == "—"
     assert "each step significant at 95 % over subjects" in text
     assert "synthetic" in text and "real skin" in text
     for word in ("Profile `quick`", "seeds 0, 1", "commit", "cores"):
@@ -78,8 +79,10 @@ def test_same_errors_same_files(results: Path, tmp_path: Path) -> None:
 def test_latex_is_balanced(results: Path) -> None:
     lines = (results / "siamese/quick/table1.tex").read_text().splitlines()
     body = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
-    assert len({line.count("&") for line in body}) == 1
+    assert len(body) == len(LEVELS) + 2 and len({line.count("&") for line in body}) == 1
     assert not [line for line in body if "%" in line.replace(r"\%", "")]
+    begin = next(line for line in lines if line.startswith(r"\begin{tabular}"))
+    assert len(begin.rsplit("{", 1)[1].replace("|", "")) - 1 == body[0].count("&") + 1
     assert lines[-1] == r"\end{tabular}"
 
 
@@ -98,14 +101,38 @@ def test_partial_runs_still_report(tmp_path: Path) -> None:
     assert "not measured" in (tmp_path / "siamese/smoke/claims.md").read_text()
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_profile_that_may_not_judge_says_so_everywhere(tmp_path: Path) -> None:
+    write_errors(tmp_path / "siamese/tiny/errors", n=4)
+    settings = {"bootstrap": 100, "seed": 0, "judge": False}
+    summary = write_report(PARAMS | {"profile": "tiny", "report": settings}, tmp_path)
+    assert set(summary["claims"]["armse"].values()) == {"not judged in this profile"}
+    assert summary["ladder"]["armse"]["holds"] is None
+    index = write_index(tmp_path, [SIAMESE]).read_text()
+    for text in (index, *(path.read_text() for path in (tmp_path / "siamese/tiny").glob("*.md"))):
+        assert "not judged in this profile" in text
+        assert not [
+            word for word in ("✓", "✗", "| replicated", "not replicated", "significant at 95 %") if word in text
+        ]
+
+
+@pytest.mark.parametrize("paper", [SIAMESE, MVFNET], ids=lambda paper: paper.key)
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], paper: Paper) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("profile: quick\nreport: {bootstrap: 300}\n")
-    assert main(["--params", str(params), "--results", str(tmp_path)]) == 1
+    words = [paper.key, "--params", str(params), "--results", str(tmp_path)]
+    assert tables.main(words) == 1
     assert "found none" in capsys.readouterr().err
-    write_errors(tmp_path / "siamese/quick/errors", n=5)
-    assert main(["--params", str(params), "--results", str(tmp_path), "--no-figures"]) == 0
-    assert "MV Shape-Concat Mean" in capsys.readouterr().out
+    write, levels = {"siamese": (write_errors, LEVELS), "mvfnet": (write_mvfnet_errors, {"v1": 1.0, "v4": 0.9})}[
+        paper.key
+    ]
+    write(tmp_path / paper.key / "quick/errors", levels, n=5)
+    assert tables.main([*words, "--no-figures"]) == 0
+    said = capsys.readouterr()
+    for table in paper.tables:
+        assert f"{paper.title}, {table.name.lower()} (quick profile)" in said.out
+    assert "v2, v3, tran" in said.err or paper is SIAMESE
+    assert tables.main(["--index", "--results", str(tmp_path)]) == 0
+    assert "replicated" in (tmp_path / "README.md").read_text()
 
 
 def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> None:
@@ -121,22 +148,31 @@ def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("paper", "words"),
+    ("path", "words"),
     [
-        ("siamese", ("VGG-16", "reprojection", "ARMSE", "Adam")),
-        (
-            "mvfnet",
-            ("VGG-Face", "PWC-Net", "edge-preserving", "95 mm", "Adam", "weak perspective", "300W-LP", "lambda"),
-        ),
+        ("siamese/ledger.yaml", ("VGG-16", "reprojection", "ARMSE", "Adam")),
+        ("mvfnet/ledger.yaml", ("VGG-Face", "PWC-Net", "edge-preserving", "95 mm", "weak perspective", "lambda")),
+        ("mvfnet/ledger_peers.yaml", ("MoFA", "Genova", "asymmetric")),
     ],
 )
-def test_ledger_places_exist_and_every_difference_has_a_reason(paper: str, words: tuple[str, ...]) -> None:
-    found = load_ledger(paper)
-    assert missing_places(found) == []
+def test_ledgers_become_pages(path: str, words: tuple[str, ...]) -> None:
+    found = load_ledger(SIAMESE.folder.parent / path)
     text = ledger_markdown(found)
     assert text.count("\n|") == len(found.entries) + 2
     for word in words:
         assert word in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SIAMESE.folder.parent.glob("*/ledger*.yaml")), ids=lambda path: path.parent.name
+)
+def test_every_place_in_a_ledger_can_be_imported(path: Path) -> None:
+    """A module, `module:name` or `module:Class.name`; or a file of settings."""
+    for place in sorted({place for entry in load_ledger(path).entries for place in entry.where}):
+        if "/" in place:
+            assert (provenance.ROOT / place).is_file(), place
+        else:
+            assert resolve_name(place) is not None, place
 
 
 @pytest.mark.parametrize(
@@ -149,38 +185,31 @@ def test_ledger_places_exist_and_every_difference_has_a_reason(paper: str, words
         ("{element: x, section: s, wear: README.md, degree: exact}", "element, section"),
     ],
 )
-def test_bad_ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, words: str) -> None:
+def test_bad_ledgers(tmp_path: Path, entry: str, words: str) -> None:
     (tmp_path / "bad.yaml").write_text(f"title: t\nentries:\n  - {entry}\n")
-    monkeypatch.setattr(ledger, "FOLDER", tmp_path)
     with pytest.raises(InputError, match=words):
-        load_ledger("bad")
-
-
-def test_missing_places_are_found() -> None:
-    entries = (
-        ledger.Entry("a", "1", ("lib/no_such_file.py",), "exact"),
-        ledger.Entry("b", "1", ("lib/report/ledger.py:no_such_" + "function",), "exact"),
-        ledger.Entry("c", "1", ("lib/report/ledger.py:load_ledger",), "exact"),
-    )
-    assert len(missing_places(ledger.Ledger("p", "t", entries))) == 2
+        load_ledger(tmp_path / "bad.yaml")
 
 
 def test_index_links_to_everything_that_is_there(results: Path) -> None:
     (results / "notebooks/quick").mkdir(parents=True, exist_ok=True)
-    (results / "notebooks/quick/20_siamese_table1.ipynb").write_text("{}")
-    path = write_index(results)
+    (results / "notebooks/quick/20_siamese_table1.ipynb").write_text('{"cells": [{"source": "# Siamese, table 1"}]}')
+    (results / "notebooks/smoke").mkdir(parents=True, exist_ok=True)
+    (results / "notebooks/smoke/20_siamese_table1.ipynb").write_text("{}")
+    path = write_index(results, [SIAMESE])
     first = path.read_text()
-    write_index(results)
+    write_index(results, [SIAMESE])
     assert path.read_text() == first
     links = [part.split(")")[0] for part in first.split("](")[1:]]
     assert "siamese/quick/table1.md" in links and "ledgers/siamese.md" in links
     assert "notebooks/quick/20_siamese_table1.ipynb" in links and "figures/quick/siamese_claims.png" in links
     assert not [link for link in links if not (results / link).exists()]
-    assert "replicated" in first
+    assert "replicated" in first and "ipynb): Siamese, table 1\n" in first
+    assert "smoke" not in first  # it only shows that everything runs
 
 
 def test_index_of_an_empty_folder(tmp_path: Path) -> None:
-    assert "# Results" in write_index(tmp_path / "results").read_text()
+    assert "# Results" in write_index(tmp_path / "results", [SIAMESE]).read_text()
 
 
 def test_3d_view_is_small_repeatable_and_embeds_no_library() -> None:

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
+from lib.papers.mvfnet.tables import PAPER as MVFNET
+from lib.papers.siamese.tables import PAPER as SIAMESE
 from lib.papers.siamese.tables import ladder
-from lib.report.claims import OPEN, REFUTED, REPLICATED, UNMEASURED, combine, compare, judge, verdict
+from lib.report.claims import OPEN, REFUTED, REPLICATED, UNJUDGED, UNMEASURED, combine, compare, judge, verdict
 from lib.report.errors import load_errors, matrix, paired
-from lib.report.methods import MVFNET, PAPERS, SIAMESE
-from lib.report.paper import Paper, Part
+from lib.report.paper import Part
 from lib.report.reported import load_claims, load_reported, reported_value
 from lib.report.stats import Bootstrap, standardised
 from tests.report.fixtures import LEVELS, MVFNET_LEVELS, write_errors, write_mvfnet_errors
@@ -171,7 +172,7 @@ def test_papers_know_their_rows_and_numbers() -> None:
     assert MVFNET.reported("v4", "INC") == 1.22 and MVFNET.reported("tran_wpool", "IND") == 1.43
     assert MVFNET.reported("oracle", "INC") is None and SIAMESE.reported("mv_concat") == 2.33
     assert MVFNET.label("v4").startswith("v4") and MVFNET.label("nobody") == "nobody"
-    for paper in PAPERS.values():
+    for paper in (SIAMESE, MVFNET):
         for table in paper.tables:  # every number that the paper prints stands in a row and a column
             found = {
                 value
@@ -182,7 +183,6 @@ def test_papers_know_their_rows_and_numbers() -> None:
             assert {row.value for row in load_reported(table.reported)} <= found
         compared = {key for parts in paper.parts.values() for part in parts for key in (part.better, part.worse)}
         assert compared <= {m.key for m in paper.methods} | set(paper.labels)
-    assert isinstance(PAPERS["mvfnet"], Paper)
 
 
 def test_ladder(errors: pd.DataFrame, tmp_path: Path) -> None:
@@ -201,17 +201,29 @@ def test_missing_methods_are_unmeasured_not_wrong(tmp_path: Path) -> None:
 
 
 def test_reported_numbers_and_claims() -> None:
-    rows = load_reported("siamese_table1_3dfaw")
-    assert [row.value for row in rows] == [3.02, 2.62, 2.51, 2.43, 2.33, 2.23, 2.14]
-    assert reported_value("mvfnet_table1_ablation", "v4", "mean point-to-plane", "IND") == 1.228
-    assert reported_value("siamese_table1_3dfaw", "nobody") is None
-    for paper in PAPERS.values():
-        assert set(load_claims(paper.name)) == set(paper.parts)
-    assert len(load_claims()) == 34
-    with pytest.raises(InputError, match="there are"):
-        load_reported("no_such_table")
+    siamese, mvfnet = SIAMESE.tables[0].reported, MVFNET.tables[0].reported
+    assert [row.value for row in load_reported(siamese)] == [3.02, 2.62, 2.51, 2.43, 2.33, 2.23, 2.14]
+    assert reported_value(mvfnet, "v4", "mean point-to-plane", "IND") == 1.228
+    assert reported_value(siamese, "nobody") is None
+    for paper in (SIAMESE, MVFNET):
+        assert set(paper.claims) == set(paper.parts)
+    folders = SIAMESE.folder.parent.glob("*/claims.csv")  # of papers, too, that wait for their methods
+    assert sum(len(load_claims(path)) for path in folders) == 34
+    for path in SIAMESE.folder.parent.glob("*/reported/*.csv"):
+        assert load_reported(path)
+    with pytest.raises(InputError, match="there are table1_3dfaw"):
+        load_reported(siamese.parent / "no_such_table.csv")
     with pytest.raises(InputError, match="name the metric"):
-        reported_value("mvfnet_table1_ablation", "v4")
+        reported_value(mvfnet, "v4")
+
+
+def test_a_profile_may_not_judge(errors: pd.DataFrame) -> None:
+    """The same numbers without verdicts; what was not measured still says so."""
+    judged, silent = (judge(errors, SIAMESE, ["armse"], BOOT, judging=judging) for judging in (True, False))
+    assert set(silent["verdict"]) == set(silent["claim_verdict"]) == {UNJUDGED}
+    pd.testing.assert_frame_equal(*(f.drop(columns=["verdict", "claim_verdict"]) for f in (judged, silent)))
+    assert combine([UNJUDGED, UNMEASURED]) == UNMEASURED
+    assert all(step.verdict == UNJUDGED for step in ladder(errors, "armse", BOOT, judging=False))
 
 
 @pytest.mark.parametrize(

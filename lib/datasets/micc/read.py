@@ -343,17 +343,18 @@ def open_micc(
     mean_landmarks: np.ndarray | torch.Tensor | None = None,
     strict: bool = False,
     detect: bool = True,
+    skip: Sequence[int] | None = None,
 ) -> Micc:
     """The set that params.yaml names: the twin of the profile, or `data.micc.root` with its skip list and frame pattern.
 
     Real frames without stored landmarks go through the detector of `photos.detector`, unless only the scans are wanted
-    (``detect`` False); the twin has all of its own.
+    (``detect`` False); the twin has all of its own. ``skip``: instead of the parameters' skip list.
     """
     values = params["data"]["micc"]
     pattern = values.get("frame_pattern")
     layout = MiccLayout(frames=(pattern,)) if pattern else MiccLayout()
     detector = params.get("photos", {}).get("detector", "auto") if detect and values.get("root") else None
-    skip = tuple(values.get("skip", FLAWED))
+    skip = tuple(values.get("skip", FLAWED)) if skip is None else skip
     return Micc(data_root(params), strict, skip, mean_landmarks, detector, layout=layout)
 
 

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera
 from lib.fit.model import LandmarkModel
+from lib.photos.overlay import blend, look
 from lib.photos.tuning.people import TwinSubject
 
 GRID = 96  # cells of the solid texture along each side
@@ -67,24 +68,14 @@ def _render(
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    from lib.photos.texture import screen_of
-    from lib.renderers.rasterize import rasterize
-
-    fragments = rasterize(screen_of(camera, vertices), torch.from_numpy(model.faces), size)
-    ids = fragments.face_id[0].numpy()
-    mask = ids >= 0
-    corner, bary = model.faces[ids[mask]], fragments.bary[0].numpy()[mask]
-
-    def blend(values: np.ndarray) -> np.ndarray:
-        return np.einsum("pk,pkc->pc", bary, values[corner])
-
-    place = blend(model.mean)  # on the mean face: the structure belongs to the skin, whatever its shape
+    mask, *seen = look(camera, vertices, model.faces, size)
+    place = blend(model.mean, *seen)  # on the mean face: the structure belongs to the skin, whatever its shape
     structure = map_coordinates(texture, place.T % GRID, order=1, mode="grid-wrap")
-    normal = blend(vertex_normals(vertices, model.faces))
+    normal = blend(vertex_normals(vertices, model.faces), *seen)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
     shade = 0.45 + 0.55 * np.clip(normal @ light, 0, 1)
     background = gaussian_filter(rng.random((*size, 3)), (25, 25, 0), mode="nearest")
     image = (background - background.mean()) * 4 + rng.uniform(0.2, 0.8, 3)
-    image[mask] = blend(albedo) * (1 + detail * structure[:, None]) * shade[:, None] * rng.uniform(0.85, 1.15)
+    image[mask] = blend(albedo, *seen) * (1 + detail * structure[:, None]) * shade[:, None] * rng.uniform(0.85, 1.15)
     image = gaussian_filter(image, (0.6, 0.6, 0)) + rng.normal(0, 0.01, image.shape)
     return np.clip(image, 0, 1).astype(np.float32)

@@ -9,8 +9,11 @@ import torch
 
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
+from lib.fit.camera import FitCamera
 from lib.fit.joint import FitResult
-from lib.models.base import Method
+from lib.landmarks.crops import apply_transform, crop_camera, crop_image, crop_transform
+from lib.models.base import Method, Views
+from lib.morphable import FaceModel
 
 
 def find_run(name: str, profile: str) -> Path:
@@ -30,19 +33,19 @@ def find_run(name: str, profile: str) -> Path:
 
 
 def network_start(
-    name: str,
-    profile: str,
-    model: Any,
+    folder: Path,
+    load: Callable[[Path], Method],
+    model: FaceModel,
     images: list[np.ndarray],
     landmarks: list[np.ndarray],
     first: FitResult,
-    load: Callable[[Path], Method],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Identity that a trained network sees in the photographs, as coefficients of the face model.
 
     Args:
+        folder: of the run, see :func:`find_run`. load: opens its network (`lib.papers.load_method`).
+        images: V pictures (H, W, 3) in [0, 1]. landmarks: V times (68, 2) px, NaN where unknown.
         first: a landmark fit; gives the cameras, from which the crops' calibration and the order of views follow.
-        load: opens the network of a run's folder (`lib.papers.load_method`).
 
     Returns:
         (K,) coefficients in standard deviations (clipped to +-3), and what was used, for the parameters file.
@@ -50,7 +53,6 @@ def network_start(
     Raises:
         InputError: no checkpoint; wrong number of views; a network with another topology.
     """
-    folder = find_run(name, profile)
     method = load(folder)
     meta = read_meta(folder / "model.safetensors")
     size = int(meta["image_size"])
@@ -71,7 +73,7 @@ def network_start(
         alpha[: len(found)] = found
     else:
         alpha = model.project_identity(result.vertices.float(), n_id=len(first.alpha))[0].double().numpy()
-    facts = {"method": name, "run": folder.as_posix(), "views": order, "crops": transforms}
+    facts = {"method": str(meta.get("run", folder.name)), "run": folder.as_posix(), "views": order, "crops": transforms}
     return np.clip(alpha, -3, 3), facts
 
 
@@ -96,12 +98,9 @@ def view_order(first: FitResult, wanted: int) -> list[int]:
 
 
 def crop_views(
-    images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list, model: Any, size: int
-) -> tuple[Any, list[list[list[float]]]]:
+    images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list[FitCamera], model: FaceModel, size: int
+) -> tuple[Views, list[list[list[float]]]]:
     """Landmark-aligned crops as ``lib.models.base.Views`` with their calibration, and the 2x3 maps photo px -> crop px."""
-    from lib.landmarks.crops import apply_transform, crop_camera, crop_image, crop_transform
-    from lib.models.base import Views
-
     mean = model.landmarks3d(model.mean[None])[0]
     pictures, calibrations, points, maps = [], [], [], []
     for image, marks, camera in zip(images, landmarks, cameras, strict=True):
