@@ -58,6 +58,7 @@ def test_the_documented_example():
     shot = parse_name("001_02_02_051_07.png")
     assert shot == Shot("001", 2, 2, "051", 7) and EXPRESSIONS[shot.session, shot.recording] == "surprise"
     assert shot.folder == "session02/multiview/001/02/05_1"
+    assert Group("001", 1, 3, 0).expression == "unknown"
 
 
 @given(st.integers(1, 999), st.integers(1, 4), st.integers(1, 3), st.sampled_from(sorted(CAMERAS)), st.integers(0, 19))
@@ -268,7 +269,3 @@ def test_nothing_to_read(tmp_path):
         MultiPie(tmp_path)
     with pytest.raises(InputError, match="labels"):
         MultiPie(tmp_path, label_folder=tmp_path / "none")
-
-
-def test_groups_say_unknown_for_other_recordings():
-    assert Group("001", 1, 3, 0).expression == "unknown"
