@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lib.core.checkpoint import save_weights
@@ -28,6 +29,7 @@ from lib.papers.mvfnet.tasks import (
     label_camera,
 )
 from lib.train import train_run, train_runs
+from lib.tune import tune
 from tests.packs import make_pack, pack_arrays
 
 SIZE, K, E = 32, 10, 6
@@ -209,29 +211,23 @@ def test_a_finished_run_is_kept_and_a_changed_one_made_again(params: dict[str, A
     assert weights.is_file()
 
 
-def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    import yaml
-
-    from lib import tune
-
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any]) -> None:
     train_run(params, "mvfnet", "v1", 0)
-    command = ["tune", "mvfnet", "--runs", "v2", "v4", "--rates", "1e-4", "2e-4"]
-    monkeypatch.setattr(sys, "argv", command)
-    tune.main()
-    table = Path("results/mvfnet/smoke/tuning.csv")
+    table = tune(params, "mvfnet", ["v2", "v4"], [1e-4, 2e-4], 0)
+    assert table == Path("results/mvfnet/smoke/tuning.csv")
     rows = [line.split(",") for line in table.read_text().splitlines()]
     assert rows[0][:4] == ["run", "lr", "steps", "seed"]
     assert [(r[0], float(r[1])) for r in rows[1:]] == [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
-    assert len({r[4] for r in rows[1:]}) > 1 and table.with_suffix(".json").is_file()
+    trained = [load_file(f"data/smoke/tuning/mvfnet/v2-lr{lr}-s0/model.safetensors") for lr in ("0.0001", "0.0002")]
+    assert any(
+        not torch.equal(trained[0][name], trained[1][name]) for name in trained[0]
+    )  # another rate, other weights
+    assert table.with_suffix(".json").is_file()
     before = table.stat().st_mtime_ns
-    tune.main()  # all rows are there
+    tune(params, "mvfnet", ["v2", "v4"], [1e-4, 2e-4], 0)  # all rows are there
     assert table.stat().st_mtime_ns == before
-    monkeypatch.setattr(sys, "argv", [*command[:3], "sv"])
     with pytest.raises(InputError, match=r"sv of mvfnet; known: v1"):
-        tune.main()
+        tune(params, "mvfnet", ["sv"], [], 0)
 
 
 def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
