@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.core.files import save_npz_atomic
-from lib.datasets.triplets import margin, write_pack
+from lib.core.arrays import save_arrays
+from lib.datasets.pack import margin, write_pack
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.rasterize import rasterize
@@ -108,4 +108,4 @@ def write_training_set(root: Path, face: FaceModel, s: int = 24, size: int = 32)
     pixels = (torch.where(mask[:, None], stripes, back) * 255).byte().permute(0, 2, 3, 1)
     arrays["images"] = pixels.reshape(s, 3, size, size, 3).numpy()
     arrays["split"] = np.digitize(np.arange(s), (s - 8, s - 4)).astype(np.uint8)
-    save_npz_atomic(root / "shard_000.npz", **arrays)
+    save_arrays(root / "shard_000", arrays)

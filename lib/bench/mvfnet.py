@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.core.timing import Case, Entry, measure
+from lib.bench.measure import Case, measure
 from lib.engine.device import MixedPrecision, bf16_is_fast
 from lib.losses.alignment import alignment_loss
-from lib.losses.crossview import Comparison, SelfSupervision, SelfSupervisionWeights
 from lib.losses.landmark import landmark_loss
 from lib.losses.photometric import photometric_loss
 from lib.models.flow.load import build_flow
-from lib.models.mvfnet import MVFNet, pose_camera
+from lib.models.mvfnet import Comparison, MVFNet, SelfSupervision, pose_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.synthesis.people import People
@@ -45,7 +45,7 @@ class Step:
         """Shapes (B, Nc, 3) and cameras (B * 3) from the network; yaws of -40 and 40 degrees put the mesh on the faces."""
         p = self.model(self.images)
         turned = p.pose + p.pose.new_tensor([[0.0] * 6, [0, -0.45, 0, 0, 0, 0], [0, 0.45, 0, 0, 0, 0]])
-        return self.net.vertices(p, index=self.criterion.index), pose_camera(turned, SIZE)
+        return self.net.face.vertices(p.alpha, p.beta, self.criterion.index), pose_camera(turned, SIZE)
 
     def render(self, shape: Tensor, camera: WeakPerspectiveCamera) -> tuple[Tensor, Comparison]:
         """Landmark and photometric loss, with renders and masks of all pairs."""
@@ -81,76 +81,34 @@ def make_step(face_model: Path, mixed: bool) -> Step:
     face = FaceModel.load(face_model, N_ID, N_EXP)
     net = MVFNet(face, "resnet_tiny", N_ID, N_EXP)
     flow = build_flow("pwcnet_tiny").eval().requires_grad_(False)
-    criterion = SelfSupervision(face, flow, SelfSupervisionWeights(), SIZE, mixed=mixed)
+    criterion = SelfSupervision(face, flow, size=SIZE, mixed=mixed)
     model = MixedPrecision(net, "bf16-mixed" if mixed else "32-true")
     optimizer = torch.optim.Adam(net.parameters())
     return Step(net, model, criterion, triplets.images, triplets.landmarks, optimizer)
 
 
 def cases(step: Step, precision: str) -> list[Case]:
-    """Every part of the step, and the step."""
-    state: dict[str, tuple[Tensor, WeakPerspectiveCamera] | Comparison | Tensor] = {}
-
-    def leaf() -> tuple[Tensor, WeakPerspectiveCamera]:
-        with torch.no_grad():
-            shape, camera = step.encode()
-        for x in (shape, camera.scale, camera.R, camera.t2d):
-            x.requires_grad_()
-        return shape, camera
-
-    def render_both() -> None:
-        step.render(*leaf_now())[0].backward()
-
-    def leaf_now() -> tuple[Tensor, WeakPerspectiveCamera]:
-        found = state["leaf"]
-        assert isinstance(found, tuple)
-        return found
-
-    def prepare_leaf() -> None:
-        state["leaf"] = leaf()
-
-    def prepare_flow() -> None:
-        state["compared"] = step.render(*leaf())[1]
-
-    def flow() -> None:
-        compared = state["compared"]
-        assert isinstance(compared, Comparison)
-        step.flow(compared)
-
-    def prepare_loss() -> None:
-        step.optimizer.zero_grad(set_to_none=True)
-        state["loss"] = step.loss()
-
-    def backward() -> None:
-        loss = state["loss"]
-        assert isinstance(loss, Tensor)
-        loss.backward()
-
-    parts: dict[str, tuple[Callable[[], object], Callable[[], object] | None]] = {
-        "encoder, forward": (step.encode, None),
-        "render and masks, forward": (lambda: step.render(*leaf_now()), prepare_leaf),
-        "flow, forward": (flow, prepare_flow),
-        "all, backward": (backward, prepare_loss),
-        "render and masks, forward and backward": (render_both, prepare_leaf),
-        "whole step": (step.whole, None),
+    """Every part of the step, and the step. What a part needs from those before it is computed once, outside the timing."""
+    with torch.no_grad():
+        shape, camera = step.encode()
+    for x in (shape, camera.scale, camera.R, camera.t2d):
+        x.requires_grad_()
+    compared, loss = step.render(shape, camera)[1], step.loss()
+    parts: dict[str, Callable[[], object]] = {
+        "encoder, forward": step.encode,
+        "render and masks, forward": lambda: step.render(shape, camera),
+        "flow, forward": lambda: step.flow(compared),
+        "all, backward": lambda: loss.backward(retain_graph=True),
+        "render and masks, forward and backward": lambda: step.render(shape, camera)[0].backward(),
+        "whole step": step.whole,
     }
-    settings = {"size": SIZE, "batch": BATCH, "backbone": "resnet_tiny", "flow": "pwcnet_tiny"}
-    return [
-        Case(f"self-supervised step: {name}", precision, run, BATCH, 1, settings, setup)
-        for name, (run, setup) in parts.items()
-    ]
+    return [Case(f"self-supervised step: {name}", precision, run, BATCH, SIZE) for name, run in parts.items()]
 
 
-def run(face_model: Path = Path("data/face_model.npz"), seconds: float = 2.0) -> list[Entry]:
-    """Milliseconds a triplet. Each part's settings hold its share of the whole step."""
-    if not face_model.is_file():
-        return []
-    torch.set_num_threads(1)
-    entries: list[Entry] = []
+def run(face_model: Path, seconds: float = 2.0) -> pd.DataFrame:
+    """Milliseconds a triplet, and each part's share of the whole step."""
+    tables = []
     for precision in ("32-true", "bf16-mixed") if bf16_is_fast() else ("32-true",):
-        measured = measure(cases(make_step(face_model, precision != "32-true"), precision), seconds)
-        whole = measured[-1].ms_cpu
-        for entry in measured:
-            entry.settings = {**entry.settings, "share_of_step": round(entry.ms_cpu / whole, 4)}
-        entries += measured
-    return entries
+        table = measure(cases(make_step(face_model, precision != "32-true"), precision), seconds)
+        tables.append(table.assign(share_of_step=table["ms"] / table["ms"].iloc[-1]))
+    return pd.concat(tables)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib.core.timing import Case, Entry, measure
+from lib.bench.measure import Case, measure
 from lib.engine.device import MixedPrecision
 from lib.models import siamese
 from lib.models.siamese import Siamese3DMM
@@ -62,21 +63,11 @@ def step(run: str, precision: str, face: Siamese3DMM, part: str) -> Callable[[],
     return run_part
 
 
-def run(face_model: Path = Path("data/face_model.npz"), seconds: float = 2.0) -> list[Entry]:
+def run(face_model: Path, seconds: float = 1.0) -> pd.DataFrame:
     """Milliseconds a view; a batch has 32 subjects, of one view for SV and three for the others."""
-    if not face_model.is_file():
-        return []
-    torch.set_num_threads(1)
     face = paper_model(FaceModel.load(face_model))
     cases = [
-        Case(
-            f"{name}: {part}",
-            precision,
-            step(name, precision, face, part),
-            BATCH * (1 if name == "sv" else 3),
-            1,
-            {"size": SIZE, "batch": BATCH, "backbone": "resnet_tiny"},
-        )
+        Case(f"{name}: {part}", precision, step(name, precision, face, part), BATCH * (1 if name == "sv" else 3), SIZE)
         for name in ("sv", "mv_concat", "mv_shape_concat")
         for part in ("forward", "forward and backward", "step")
         for precision in ("32-true", "bf16-mixed")

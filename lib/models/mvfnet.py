@@ -1,47 +1,34 @@
 """MVF-Net: Multi-View 3D Face Morphable Model Regression (Wu, Bao, Chen, Ling, Song, Li, Ngan, Liu, CVPR 2019).
 
-Section 3.2, equation 1: a face is s = s_mean + E_id x_id + E_exp x_exp. Equation 2: a camera is weak perspective, six
-parameters a view. Section 3.3: one encoder, shared by all views, gives a feature vector of each; two fully-connected
-layers regress the pose from the feature of one view, and two more regress x_id and x_exp from the features of all views
-side by side. Sections 3.4 and 3.5 are `lib.renderers.crossview` and `lib.renderers.masks`, section 3.6 is `lib.losses`.
+Section 3 in its order. 3.2: the face of equation 1 is `FaceModel.vertices`, the camera of equation 2 is `pose_camera`. 3.3: the
+network of figure 2 is `MVFNet`. 3.4 and 3.5: textures of one view rendered in another, and masks, are in
+`SelfSupervision.compare`, which calls `lib.renderers`. 3.6.1: equation 6 is `Supervision`. 3.6.2: equations 7 to 9 are
+`SelfSupervision`. Terms that other methods use as well are in `lib.losses`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lib.core.checkpoint import load_weights, read_meta
-from lib.core.errors import InputError
 from lib.landmarks.crops import SPAN_MM
+from lib.losses.alignment import Flow, alignment_loss
+from lib.losses.coefficients import coefficient_loss, regularisation
+from lib.losses.landmark import landmark_loss, landmark_weights
+from lib.losses.photometric import photometric_loss
+from lib.losses.pose import pose_loss
 from lib.models.base import Reconstruction, Views
-from lib.models.parts.encoders import build_encoder, mlp
+from lib.models.parts.encoders import FrozenNorm, build_encoder, mlp, start_small
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
-
-FEATURES = 512
-"""Length of a view's feature vector (section 3.3)."""
-
-_MIRROR_POSE = (1.0, -1.0, 1.0, -1.0, -1.0, 1.0)
-"""Signs that the pose parameters (f, yaw, pitch, roll, t_x, t_y) take in the mirror image."""
+from lib.renderers.crossview import PAIRS, PairRenders, render_pairs
+from lib.renderers.masks import observed_masks, rendered_masks
+from lib.renderers.texture import fill_texture
 
 
-@dataclass
-class MVFPrediction:
-    """What the network says about B faces in V views.
-
-    alpha (B, K): x_id, beta (B, E): x_exp, in standard deviations; pose (B, V, 6): P = {f, three Euler angles, t_x, t_y} in
-    the units of `pose_camera`; camera: the same as B * V weak-perspective cameras of the crops, the view running fastest.
-    """
-
-    alpha: Tensor
-    beta: Tensor
-    pose: Tensor
-    camera: WeakPerspectiveCamera
-
-
+# ---- 3.2 Model ----
 def pose_camera(pose: Tensor, size: int) -> WeakPerspectiveCamera:
     """Equation 2: P = {f, three Euler angles, t_x, t_y} (..., 6) to cameras of `size` px crops, all dimensions in one batch.
 
@@ -54,7 +41,41 @@ def pose_camera(pose: Tensor, size: int) -> WeakPerspectiveCamera:
     return WeakPerspectiveCamera(size / SPAN_MM * (1 + f), R, size * (0.5 + torch.stack([x, y], -1)))
 
 
-class MVFNet(nn.Module):
+# ---- 3.3 Parametric regression ----
+
+FEATURES = 512
+"""Length of a view's feature vector."""
+
+_MIRROR_POSE = (1.0, -1.0, 1.0, -1.0, -1.0, 1.0)
+"""Signs that the pose parameters (f, yaw, pitch, roll, t_x, t_y) take in the mirror image."""
+
+
+@dataclass
+class Prediction:
+    """X = {x_id, x_exp} and the poses of B faces in V views.
+
+    alpha (B, K): x_id, beta (B, E): x_exp, in standard deviations; camera: B * V weak-perspective cameras of the crops, the
+    view running fastest.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+    camera: WeakPerspectiveCamera
+
+    def landmarks(self, face: FaceModel) -> Tensor:
+        """(B * V, 68, 2) px: equations 1 and 2 of the vertices that are landmarks."""
+        points = face.vertices(self.alpha, self.beta, face.landmarks)
+        return self.camera.project(points.repeat_interleave(len(self.camera) // len(points), 0))[..., :2]
+
+
+@dataclass
+class MVFPrediction(Prediction):
+    """pose (B, V, 6): P of each view in the units of `pose_camera`, from which the cameras are."""
+
+    pose: Tensor
+
+
+class MVFNet(FrozenNorm):
     """The network of figure 2.
 
     Args:
@@ -66,6 +87,8 @@ class MVFNet(nn.Module):
         mirror_view: this view is mirrored before the shared encoder and its pose mirrored back; None for none. The
             paper does not mirror. Both profiles then look alike to the encoder, which spares a small one half its work.
         frozen_norm: batch normalisation keeps its statistics while training.
+
+    Raises ValueError when the face model has too few coefficients.
     """
 
     def __init__(
@@ -88,24 +111,11 @@ class MVFNet(nn.Module):
         self.feature = nn.Identity() if d == FEATURES else nn.Linear(d, FEATURES)
         self.pose = mlp(FEATURES, 6, 256)
         self.shape = mlp(FEATURES * n_views, n_id + n_exp, 256 * n_views)
-        for head in (self.pose, self.shape):  # training starts at the mean face, frontal, in the middle of the crop
-            last = head[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.normal_(last.weight, std=1e-3)
-            nn.init.zeros_(last.bias)
+        start_small(self.pose, self.shape)  # training starts at the mean face, frontal, in the middle of the crop
         self.register_buffer("_mirror_pose", torch.tensor(_MIRROR_POSE), persistent=False)
 
-    def train(self, mode: bool = True) -> "MVFNet":
-        """As for any module, but batch normalisation stays in evaluation mode when `frozen_norm`."""
-        super().train(mode)
-        if self.frozen_norm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    module.eval()
-        return self
-
     def forward(self, images: Tensor) -> MVFPrediction:
-        """images (B, V, 3, S, S) in [0, 1], RGB, in the order front, left, right."""
+        """images (B, V, 3, S, S) in [0, 1], RGB, in the order front, left, right. ValueError for another V than it has."""
         b, v = images.shape[:2]
         if v != self.n_views:
             raise ValueError(f"this network was made for {self.n_views} views, got {v}")
@@ -118,38 +128,172 @@ class MVFNet(nn.Module):
             pose = torch.where(flip[:, None], pose * self._mirror_pose, pose)
             x = self.shape(feature.flatten(1))
             camera = pose_camera(pose, images.shape[-1])
-        return MVFPrediction(x[:, : self.n_id], x[:, self.n_id :], pose, camera)
-
-    def vertices(self, prediction: MVFPrediction, expression: bool = True, index: Tensor | None = None) -> Tensor:
-        """Equation 1: (B, N, 3) mm, of the identity alone without `expression`; only vertices `index` when given."""
-        return self.face.vertices(prediction.alpha, prediction.beta if expression else None, index)
+        return MVFPrediction(x[:, : self.n_id], x[:, self.n_id :], camera, pose)
 
     @torch.no_grad()
     def reconstruct(self, views: Views) -> Reconstruction:
         """The face with its expression; `parameters` has alpha (x_id), beta (x_exp) and pose. K is not used."""
         p = self(views.images)
         parameters = {"alpha": p.alpha, "beta": p.beta, "pose": p.pose}
-        return Reconstruction(self.vertices(p), self.face.faces, p.camera, parameters)
+        return Reconstruction(self.face.vertices(p.alpha, p.beta), self.face.faces, p.camera, parameters)
 
 
-def start_from(model: MVFNet, parent: MVFNet) -> None:
-    """Stage 2 goes on from stage 1 (section 3.6)."""
-    model.load_state_dict(parent.state_dict())
+# ---- 3.6 Losses ----
+@dataclass(frozen=True)
+class Weights:
+    """lambda_1 to lambda_7 of equations 6 and 9, with the paper's values (section 4.2).
 
-
-def load_method(run_dir: str | Path, face: FaceModel | None = None) -> MVFNet:
-    """A trained network in evaluation mode from the folder that `lib.train` wrote.
-
-    Raises InputError when the folder holds no such network or the face model has too few coefficients.
+    contour: weight of the jaw's landmarks beside the others. prior: weight of equation 6's regularisation in stage 2, which
+    equation 9 does not have.
     """
-    path = Path(run_dir) / "model.safetensors"
-    meta = read_meta(path)
-    if meta.get("network") != "mvfnet":
-        raise InputError(path, "an MVF-Net trained by lib.train", f"its header names the run {meta.get('run')!r}")
-    face = face or FaceModel.load("data/face_model.npz")
-    try:
-        model = MVFNet(face, meta["backbone"], meta["n_id"], meta["n_exp"], meta["n_views"], meta["mirror_view"])
-    except ValueError as error:
-        raise InputError(path, "a network for this face model", str(error)) from error
-    load_weights(path, model)
-    return model.eval()
+
+    lambda_1: float = 0.1  # landmarks, supervised
+    lambda_2: float = 10.0  # pose
+    lambda_3: float = 1.0  # 3DMM coefficients
+    lambda_4: float = 1.0  # regularisation
+    lambda_5: float = 1.0  # landmarks, self-supervised
+    lambda_6: float = 10.0  # photometric
+    lambda_7: float = 0.1  # alignment
+    contour: float = 1.0
+    prior: float = 0.0
+
+
+class Supervision:
+    """3.6.1, equation 6: L_sup = lambda_1 L_landmark + lambda_2 L_pose + lambda_3 L_3DMM + lambda_4 L_reg.
+
+    For any number of views, or one (then without the dimension V).
+    """
+
+    reads = ("images", "landmarks", "scale", "R", "t2d", "alpha", "beta")
+    """Of a batch (`lib.datasets.triplets.TripletBatch`)."""
+
+    def __init__(self, face: FaceModel, weights: Weights | None = None) -> None:
+        self.face, self.weights = face, weights or Weights()
+        self.landmark_weights = landmark_weights(self.weights.contour)
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of the network on a batch; their sum is L_sup."""
+        w, size, landmarks = self.weights, batch["images"].shape[-1], batch["landmarks"]
+        p: Prediction = model(batch["images"])
+        alpha, beta = batch["alpha"][:, : p.alpha.shape[1]], batch["beta"][:, : p.beta.shape[1]]
+        labels = batch["scale"].reshape(-1), batch["R"].reshape(-1, 3, 3), batch["t2d"].reshape(-1, 2)
+        projected = p.landmarks(self.face).view_as(landmarks)
+        return {
+            "landmark": w.lambda_1 * landmark_loss(projected, landmarks, size, self.landmark_weights),
+            "pose": w.lambda_2 * pose_loss(p.camera, WeakPerspectiveCamera(*labels), size),
+            "coefficients": w.lambda_3 * coefficient_loss(p.alpha, p.beta, alpha, beta),
+            "regularisation": w.lambda_4 * regularisation(p.alpha, p.beta),
+        }
+
+
+@dataclass
+class Comparison:
+    """Of P pairs of views of B triplets: observed I_B and rendered I_A->B (B, P, 3, S, S), their masks M_B^(A) and M_A->B
+    (B, P, S, S) bool, and the renders they come from."""
+
+    observed: Tensor
+    rendered: Tensor
+    observed_mask: Tensor
+    rendered_mask: Tensor
+    renders: PairRenders
+
+
+class SelfSupervision(nn.Module):
+    """3.6.2, equation 9: L_self-sup = lambda_5 L_landmark + lambda_6 L_photo + lambda_7 L_align.
+
+    Args:
+        face: the face model; its ``textured_region`` is what is rendered.
+        flow: frozen flow estimator of :func:`lib.losses.alignment.alignment_loss`, or None without the alignment loss.
+        weights: a term of weight 0 is not computed. size: side S of the crops, px.
+        pairs: (target, source) indices of views. mixed: the flow estimator computes in bfloat16.
+
+    Raises ValueError: no flow estimator for an alignment loss that weighs, or landmarks outside the textured region.
+    """
+
+    reads = ("images", "landmarks")
+    """Of a batch: images (B, V, 3, S, S) in [0, 1], landmarks (B, V, 68, 2) px, detected."""
+
+    def __init__(
+        self,
+        face: FaceModel,
+        flow: Flow | None,
+        weights: Weights | None = None,
+        size: int = 64,
+        pairs: Sequence[tuple[int, int]] = PAIRS,
+        mixed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weights = w = weights or Weights()
+        self.by = {"landmark": w.lambda_5, "photo": w.lambda_6, "align": w.lambda_7}
+        if w.lambda_7 > 0 and flow is None:
+            raise ValueError("the alignment loss has a weight but no flow estimator was given")
+        self.face, self.flow, self.size, self.pairs, self.mixed = face, flow, size, tuple(pairs), mixed
+        index = face.textured_region()
+        place = torch.searchsorted(index, face.landmarks).clamp(max=len(index) - 1)
+        if not torch.equal(index[place], face.landmarks):
+            raise ValueError("landmarks of the face model lie outside what is rendered")
+        fixed = {"index": index, "faces": face.faces_among(index), "landmarks": place}
+        fixed |= {"landmark_weights": landmark_weights(w.contour), "texture": fill_texture(size)}
+        for name, value in fixed.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def compare(
+        self, vertices: Tensor, cameras: WeakPerspectiveCamera, images: Tensor, landmarks: Tensor
+    ) -> Comparison:
+        """3.4 and 3.5: rendered projections (equations 3 and 4) and visibility masks (figures 3 and 4) of all pairs.
+
+        Arguments as in :meth:`terms`. No gradient passes through the masks.
+        """
+        renders = render_pairs(self._textured(vertices), self.faces, images, cameras, self.pairs)
+        with torch.no_grad():
+            projected = renders.screen[:, :, self.landmarks, :2]
+            m_rendered = rendered_masks(renders.covered, projected, self.pairs)
+            m_observed = observed_masks(renders.covered, images, landmarks, self.pairs)
+        observed = images[:, [target for target, _ in self.pairs]]
+        return Comparison(observed, renders.image, m_observed, m_rendered, renders)
+
+    def of_pairs(self, c: Comparison) -> dict[str, Tensor]:
+        """Equations 7 and 8: "photo" and "align" of every pair, (B, P) each, as far as they weigh."""
+        compared = [x.flatten(0, 1) for x in (c.observed, c.rendered, c.observed_mask, c.rendered_mask)]
+        found = {}
+        if self.by["photo"] > 0:
+            found["photo"] = photometric_loss(*compared)
+        if self.by["align"] > 0 and self.flow is not None:
+            found["align"] = alignment_loss(self.flow, *compared, texture=self.texture, mixed=self.mixed)
+        return {name: value.view(c.observed.shape[:2]) for name, value in found.items()}
+
+    def terms(
+        self, vertices: Tensor, cameras: WeakPerspectiveCamera, images: Tensor, landmarks: Tensor
+    ) -> dict[str, Tensor]:
+        """Unweighted scalars of equation 9, as far as they weigh: "landmark", mean over views; "photo", "align", over pairs.
+
+        Args:
+            vertices: (B, N, 3) mm, identity and expression; or only those of ``index``, (B, M, 3), which is cheaper.
+            cameras: B * V weak-perspective cameras of the crops, the view running fastest.
+            images, landmarks: see ``reads``.
+        """
+        shape, (b, v) = self._textured(vertices), images.shape[:2]
+        if self.by["photo"] > 0 or self.by["align"] > 0:
+            compared = self.compare(shape, cameras, images, landmarks)
+            projected, pairs = compared.renders.screen[:, :, self.landmarks, :2], self.of_pairs(compared)
+        else:
+            points = shape[:, self.landmarks].repeat_interleave(v, 0)
+            projected, pairs = cameras.project(points)[..., :2].view(b, v, 68, 2), {}
+        terms = {name: value.mean() for name, value in pairs.items()}
+        if self.by["landmark"] > 0:
+            terms = {"landmark": landmark_loss(projected, landmarks, self.size, self.landmark_weights)} | terms
+        return terms
+
+    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Terms times their lambdas; the sum is L_self-sup."""
+        return {name: self.by[name] * value for name, value in terms.items()}
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of a network on a batch (see ``reads``), and the prior where it weighs."""
+        p: Prediction = model(batch["images"])
+        shape = self.face.vertices(p.alpha, p.beta, self.to(p.alpha.device).index)
+        terms = self.weighted(self.terms(shape, p.camera, batch["images"], batch["landmarks"]))
+        return terms | ({"prior": self.weights.prior * regularisation(p.alpha, p.beta)} if self.weights.prior else {})
+
+    def _textured(self, vertices: Tensor) -> Tensor:
+        return vertices if vertices.shape[1] == len(self.index) else vertices[:, self.index]

@@ -20,6 +20,9 @@ from lib.morphable.lbs import JOINTS, axis_angle_to_matrix, skin
 REGIONS = ("skin", "brows", "eyes", "nose", "upper_lip", "lower_lip", "inner_mouth", "ears", "neck", "scalp")
 N_LANDMARKS = 68
 
+FACE_MODEL = Path("data/face_model.npz")
+"""The head model of this project, which `lib.morphable.build` makes."""
+
 _FLOAT = ("mean", "id_basis", "exp_basis", "alb_mean", "alb_basis", "joint_regressor", "lbs_weights",
           "id_var", "exp_var", "alb_var", "id_mirror", "exp_mirror", "alb_mirror")  # fmt: skip
 _INTEGER = ("faces", "landmarks", "symmetry", "region_labels", "face_index", "contour_candidates")

@@ -1,14 +1,15 @@
 """Pictures of the renderer's conventions and outputs, for notebook 01 (matplotlib, at the edge)."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix, intrinsics
-from lib.renderers.rasterize import available_backends, rasterize
+from lib.renderers.rasterize import BACKENDS, available_backends, rasterize
 from lib.renderers.render import Renderer
 from lib.renderers.shading import ambient_light, directional_light
 from lib.renderers.silhouette import soft_silhouette
@@ -292,33 +293,8 @@ def seen_colors(seen: np.ndarray) -> np.ndarray:
     return np.where(seen[:, None], (0.95, 0.8, 0.2), (0.35, 0.3, 0.5)).astype(np.float32)
 
 
-def backends(head: Head, size: int = 224, batch: int = 8) -> list[dict[str, Any]]:
-    """Milliseconds an image of each backend on this machine, one thread, in turns (see lib/bench for the full table)."""
-    from lib.core.timing import Case, measure
-
-    R = torch.cat([head.camera(size, yaw=float(a)).R for a in np.linspace(-60, 60, batch)])
-    one = head.camera(size)
-    camera = PerspectiveCamera(one.K.expand(batch, 3, 3), R, one.t.expand(batch, 3))
-    screen = camera.project(head.vertices.expand(batch, -1, 3))
-
-    def job(backend: str, points: Tensor) -> Callable[[], Any]:
-        return lambda: rasterize(points, head.faces, (size, size), backend)
-
-    cases = [
-        Case(
-            "rasterize",
-            name,
-            job(name, screen[: 1 if name == "pytorch3d" else batch]),
-            1 if name == "pytorch3d" else batch,
-        )
-        for name in available_backends()
-    ]
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        entries = measure(cases, seconds=0.3)
-    finally:
-        torch.set_num_threads(before)
-    return [
-        {"backend": e.variant, "CPU ms an image": round(e.ms_cpu, 2), "fastest ms": round(e.ms_min, 2)} for e in entries
-    ]
+def backends(table: Path = Path("results/benchmarks/renderer.csv"), size: int = 224) -> pd.DataFrame:
+    """Milliseconds an image of `size` px of each backend, one thread, from the committed benchmarks (`make benchmarks`)."""
+    rows = pd.read_csv(table)
+    rows = rows[(rows["size"] == size) & (rows["threads"] == 1) & rows["variant"].isin(BACKENDS)]
+    return rows.pivot_table("ms", "variant", "benchmark", sort=False).rename_axis(index="backend", columns=None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.core.files import save_npz_atomic
+from lib.core.arrays import save_arrays
 from lib.datasets.training.read import TrainingSet
 from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.sampling import nearest_views
@@ -33,7 +33,7 @@ def data(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Tra
     for i in range(8):
         level = (128 + 40 * alpha[:, i]).clamp(0, 255).numpy()
         images[:, :, 4 * i : 4 * i + 4, 8:24] = level[:, None, None, None, None]
-    save_npz_atomic(root / "shard_000.npz", **arrays | {"images": images.astype(np.uint8)})
+    save_arrays(root / "shard_000", arrays | {"images": images.astype(np.uint8)})
     return TrainingSet(root, "train", face_model)
 
 

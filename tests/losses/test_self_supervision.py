@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
+from lib.models.mvfnet import SelfSupervision, Weights
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from tests.losses.scenes import scene
 from tests.losses.test_photo_align import centroid_flow
 
-NO_ALIGN = SelfSupervisionWeights(1.0, 10.0, 0.0)
+NO_ALIGN = Weights(lambda_7=0.0)
 
 
 def moved(camera, view, dx):
@@ -32,10 +32,12 @@ def test_the_textured_region_is_the_cropped_face_and_the_eyes(face_model):
 def test_terms_are_small_at_the_truth_and_grow_away_from_it(face_model):
     s = scene(face_model, 3, seed=7)
     loss = SelfSupervision(face_model, None, NO_ALIGN, 64)
-    at_truth = loss(s.vertices, s.camera, s.images, s.landmarks)
+    at_truth = loss.terms(s.vertices, s.camera, s.images, s.landmarks)
     assert float(at_truth["landmark"]) < 1e-6 and float(at_truth["photo"]) < 0.006
     assert set(at_truth) == {"landmark", "photo"}
-    values = [float(loss(s.vertices, moved(s.camera, 1, d), s.images, s.landmarks)["photo"]) for d in (1.0, 2.0, 4.0)]
+    values = [
+        float(loss.terms(s.vertices, moved(s.camera, 1, d), s.images, s.landmarks)["photo"]) for d in (1.0, 2.0, 4.0)
+    ]
     assert float(at_truth["photo"]) < values[0] < values[1] < values[2]
 
 
@@ -45,7 +47,7 @@ def test_the_photometric_gradient_leads_back_from_a_small_shift(face_model):
     for dx in (-1.0, 1.0):
         camera = moved(s.camera, 0, dx)
         camera.t2d.requires_grad_()
-        loss(s.vertices, camera, s.images, s.landmarks)["photo"].backward()
+        loss.terms(s.vertices, camera, s.images, s.landmarks)["photo"].backward()
         assert bool((camera.t2d.grad[0::3, 0] * dx > 0).all())
 
 
@@ -53,15 +55,15 @@ def test_gradients_match_finite_differences(face_model):
     """In float64 with the compiled z-buffer's visibility unchanged by small steps: shape, scale, rotation, translation."""
     s = scene(face_model, 1, size=32, seed=9)
     face = face_model
-    loss = SelfSupervision(face, centroid_flow, SelfSupervisionWeights(0.3, 10.0, 0.1), 32)
+    loss = SelfSupervision(face, centroid_flow, Weights(lambda_5=0.3), 32)
     double = [x.double() for x in (s.vertices[:, loss.index], s.camera.scale, s.camera.t2d)]
     angles = torch.zeros(3, 3, dtype=torch.float64)
     images, landmarks = s.images.double(), s.landmarks.double() + 0.4
 
     def value(vertices, scale, t2d, angles):
         R = euler_to_matrix(*angles.unbind(0)) @ s.camera.R.double()
-        terms = loss(vertices, WeakPerspectiveCamera(scale, R, t2d), images, landmarks)
-        return loss.total(terms)
+        terms = loss.terms(vertices, WeakPerspectiveCamera(scale, R, t2d), images, landmarks)
+        return sum(loss.weighted(terms).values())
 
     leaves = [x.clone().requires_grad_() for x in (*double, angles)]
     gradients = torch.autograd.grad(value(*leaves), leaves)
@@ -79,21 +81,21 @@ def test_gradients_match_finite_differences(face_model):
 
 def test_all_terms_and_their_weighted_sum(face_model):
     s = scene(face_model, 2, seed=10)
-    weights = SelfSupervisionWeights(0.5, 2.0, 3.0)
+    weights = Weights(lambda_5=0.5, lambda_6=2.0, lambda_7=3.0)
     loss = SelfSupervision(face_model, centroid_flow, weights, 64)
-    terms = loss(s.vertices, moved(s.camera, 2, 2.0), s.images, s.landmarks)
+    terms = loss.terms(s.vertices, moved(s.camera, 2, 2.0), s.images, s.landmarks)
     expected = 0.5 * terms["landmark"] + 2 * terms["photo"] + 3 * terms["align"]
-    torch.testing.assert_close(loss.total(terms), expected)
-    same = loss(s.vertices[:, loss.index], moved(s.camera, 2, 2.0), s.images, s.landmarks)
+    torch.testing.assert_close(sum(loss.weighted(terms).values()), expected)
+    same = loss.terms(s.vertices[:, loss.index], moved(s.camera, 2, 2.0), s.images, s.landmarks)
     for name in terms:
         torch.testing.assert_close(same[name], terms[name])
 
 
 def test_a_term_without_weight_is_not_computed_and_landmarks_alone_render_nothing(face_model, monkeypatch):
     s = scene(face_model, 1, seed=11)
-    loss = SelfSupervision(face_model, None, SelfSupervisionWeights(1.0, 0.0, 0.0), 64)
-    monkeypatch.setattr("lib.losses.crossview.render_pairs", None)
-    assert set(loss(s.vertices, s.camera, s.images, s.landmarks)) == {"landmark"}
+    loss = SelfSupervision(face_model, None, Weights(lambda_6=0.0, lambda_7=0.0), 64)
+    monkeypatch.setattr("lib.models.mvfnet.render_pairs", None)
+    assert set(loss.terms(s.vertices, s.camera, s.images, s.landmarks)) == {"landmark"}
 
 
 def test_mirrored_triplets_cost_the_same(face_model):
@@ -107,17 +109,15 @@ def test_mirrored_triplets_cost_the_same(face_model):
     rows = (torch.arange(2)[:, None] * 3 + order).flatten()
     t2d = s.camera.t2d[rows] * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0])
     camera = WeakPerspectiveCamera(s.camera.scale[rows], sign[:, None] * s.camera.R[rows] * sign, t2d)
-    a = loss(s.vertices, moved(s.camera, 0, 1.0), s.images, s.landmarks)
+    a = loss.terms(s.vertices, moved(s.camera, 0, 1.0), s.images, s.landmarks)
     mirrored = face_model.mirrored(s.vertices)
-    b = loss(mirrored, moved(camera, 0, -1.0), s.images[:, order].flip(-1), mirror_landmarks(s.landmarks[:, order], 64))
+    b = loss.terms(
+        mirrored, moved(camera, 0, -1.0), s.images[:, order].flip(-1), mirror_landmarks(s.landmarks[:, order], 64)
+    )
     assert float(b["landmark"]) == pytest.approx(float(a["landmark"]), rel=1e-3)
     assert float(b["photo"]) == pytest.approx(float(a["photo"]), rel=0.02)
 
 
 def test_bad_arguments(face_model):
     with pytest.raises(ValueError, match="no flow"):
-        SelfSupervision(face_model, None, SelfSupervisionWeights(), 64)
-    s = scene(face_model, 1)
-    loss = SelfSupervision(face_model, None, NO_ALIGN, 64)
-    with pytest.raises(ValueError, match="100 vertices"):
-        loss(s.vertices[:, :100], s.camera, s.images, s.landmarks)
+        SelfSupervision(face_model, None, Weights(), 64)

@@ -23,7 +23,7 @@ from lib.models.peers.genova import (
     sample_view,
 )
 from lib.models.peers.mofa import MoFA, MoFAWeights, dense_photometric, statistical_regularisation
-from lib.models.peers.regressor import SinglePrediction, SingleRegressor, load_method
+from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.models.peers.tran import asymmetric_euclidean
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
@@ -101,20 +101,6 @@ def test_reconstruct_takes_one_view(face_model: FaceModel) -> None:
         net.reconstruct(views)
     with pytest.raises(ValueError, match="albedo"):
         SingleRegressor(face_model, "resnet_tiny", K, E, face_model.n_alb + 1)
-
-
-def test_files_of_other_networks_are_refused(face_model: FaceModel, tmp_path: Path) -> None:
-    net = network(face_model)
-    meta = {"network": "single", "run": "mofa", "backbone": "resnet_tiny", "n_id": K, "n_exp": E, "n_alb": A}
-    save_weights(tmp_path / "good" / "model.safetensors", net, meta)
-    again = load_method(tmp_path / "good", face_model)
-    assert not again.training and torch.equal(again.skin[0].weight, net.skin[0].weight)
-    save_weights(tmp_path / "other" / "model.safetensors", net, {"network": "mvfnet", "run": "v1"})
-    with pytest.raises(InputError, match="single-view"):
-        load_method(tmp_path / "other", face_model)
-    save_weights(tmp_path / "big" / "model.safetensors", net, meta | {"n_id": 10_000})
-    with pytest.raises(InputError, match="face model"):
-        load_method(tmp_path / "big", face_model)
 
 
 # ---- decoder ----

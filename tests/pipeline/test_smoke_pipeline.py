@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden.smoke import check_smoke_tables
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -65,6 +67,8 @@ def test_smoke_pipeline(clone):
         files = [f"{table}.{kind}" for table in names for kind in ("csv", "md", "tex")]
         for name in (*files, "metrics.json", "claims.csv"):
             assert (results / paper / "smoke" / name).stat().st_size > 50, f"{paper}: {name}"
+    problems = check_smoke_tables(results)
+    assert not problems, "\n".join(problems)
     assert (results / "README.md").is_file()
     notebooks = {path.stem for path in (clone / "notebooks").glob("*.ipynb")} - {"03_train"}
     executed = {path.stem: path for path in (results / "notebooks/smoke").glob("*.ipynb")}

@@ -6,6 +6,7 @@ in minutes. All drop their classifier.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -120,3 +121,27 @@ def build_encoder(name: str, pool: str = "flatten") -> Encoder:
 def mlp(d_in: int, d_out: int, hidden: int = 256) -> nn.Sequential:
     """A multilayer perceptron with one hidden layer (Siamese, section 4.2: 256 units)."""
     return nn.Sequential(nn.Linear(d_in, hidden), nn.ReLU(), nn.Linear(hidden, d_out))
+
+
+def start_small(*heads: nn.Sequential) -> None:
+    """Give the last layers of heads weights near zero, so that training starts where all outputs are about zero."""
+    for head in heads:
+        last = head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+
+
+class FrozenNorm(nn.Module):
+    """A network whose batch normalisation keeps its statistics while training, where ``frozen_norm``."""
+
+    frozen_norm: bool
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module, but batch normalisation stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                    module.eval()
+        return self

@@ -76,7 +76,7 @@ class Genova:
         rendered = self.render(p.alpha, p.gamma, camera, light, draw[:, 8], size)
         with torch.no_grad():
             features = self.recogniser(images)
-        marks = p.camera.project(self.face.vertices(p.alpha, p.beta, self.face.landmarks))[..., :2]
+        marks = p.landmarks(self.face)
         terms = {
             "identity": w.identity * identity(self.recogniser(rendered), features),
             "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),

@@ -58,7 +58,7 @@ class MoFA:
         screen = p.camera.project(surface.vertices)
         # a vertex is taken as visible when its surface faces the camera
         seen = surface.normals.detach()[..., 2] > 0
-        marks = p.camera.project(self.face.vertices(p.alpha, p.beta, self.face.landmarks))[..., :2]
+        marks = p.landmarks(self.face)
         return {
             "photo": w.photo * dense_photometric(images, screen, surface.colours, seen),
             "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], images.shape[-1], self.points),

@@ -5,35 +5,25 @@ Genova et al. render: skin and light.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lib.core.checkpoint import load_weights, read_meta
-from lib.core.errors import InputError
 from lib.models.base import Reconstruction, Views
-from lib.models.mvfnet import FEATURES, MVFNet, pose_camera
-from lib.models.parts.encoders import mlp
+from lib.models.mvfnet import FEATURES, MVFNet, Prediction, pose_camera
+from lib.models.parts.encoders import mlp, start_small
 from lib.morphable.model import FaceModel
-from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.shading import SH_C
 
 LIGHT_UNIT = 0.3
 """One unit of the light head's output: this share of an ambient white light."""
 
-RUNS = ("single", "tran", "mofa", "genova")
-"""Runs whose network is a `SingleRegressor`: stage 1, and the three peers that start from it."""
-
 
 @dataclass
-class SinglePrediction:
-    """alpha (B, K), beta (B, E), gamma (B, A): identity, expression, skin, in standard deviations; camera: of B crops;
-    light (B, 9, 3): spherical harmonics in the view frame, the cosine kernel in them."""
+class SinglePrediction(Prediction):
+    """gamma (B, A): skin, in standard deviations; light (B, 9, 3): spherical harmonics in the view frame, the cosine kernel
+    in them."""
 
-    alpha: Tensor
-    beta: Tensor
-    camera: WeakPerspectiveCamera
     gamma: Tensor
     light: Tensor
 
@@ -57,11 +47,7 @@ class SingleRegressor(MVFNet):
         self.n_alb = n_alb
         self.skin = mlp(FEATURES, n_alb)
         self.light = mlp(FEATURES, 27)
-        for head in (self.skin, self.light):  # training starts at the mean skin under white ambient light
-            last = head[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.normal_(last.weight, std=1e-3)
-            nn.init.zeros_(last.bias)
+        start_small(self.skin, self.light)  # training starts at the mean skin under white ambient light
 
     def forward(self, images: Tensor) -> SinglePrediction:  # type: ignore[override]
         """images (B, 3, S, S) in [0, 1], RGB."""
@@ -87,21 +73,3 @@ class SingleRegressor(MVFNet):
         p = self(views.images[:, 0])
         parameters = {"alpha": p.alpha, "beta": p.beta, "gamma": p.gamma, "light": p.light}
         return Reconstruction(self.face.vertices(p.alpha, p.beta), self.face.faces, p.camera, parameters)
-
-
-def load_method(run_dir: str | Path, face: FaceModel | None = None) -> SingleRegressor:
-    """A trained single-view network in evaluation mode from the folder that `lib.train` wrote.
-
-    Raises InputError when the folder holds no such network or the face model has too few coefficients.
-    """
-    path = Path(run_dir) / "model.safetensors"
-    meta = read_meta(path)
-    if meta.get("network") != "single":
-        raise InputError(path, "a single-view network trained by lib.train", f"its run is {meta.get('run')!r}")
-    face = face or FaceModel.load("data/face_model.npz")
-    try:
-        model = SingleRegressor(face, meta["backbone"], meta["n_id"], meta["n_exp"], meta["n_alb"])
-    except ValueError as error:
-        raise InputError(path, "a network for this face model", str(error)) from error
-    load_weights(path, model)
-    return model.eval()

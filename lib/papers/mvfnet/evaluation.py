@@ -4,10 +4,8 @@ Every method sees the same three frames of a video (front, left, right; `lib.dat
 and its identity is what is measured (x_exp = 0), because the scans are neutral.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +20,13 @@ from lib.landmarks.crops import apply_transform, crop_image, crop_transform
 from lib.metrics.evaluation import Arrays, Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.metrics.similarity import procrustes
-from lib.models import mvfnet
-from lib.models.peers import regressor
+from lib.models.mvfnet import MVFNet
+from lib.models.peers.regressor import SingleRegressor
 from lib.models.pooling import weighted_pool
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
+from lib.papers.mvfnet.peers import PEERS
+from lib.papers.mvfnet.training import RUNS, load_method
 
-FACE = Path("data/face_model.npz")
-VERSIONS = ("v1", "v2", "v3", "v4")
-PEERS = ("tran", "mofa", "genova")
 CHUNK = 24  # triplets that go through a network at a time
 
 
@@ -52,16 +49,16 @@ class Triplets:
         return names | {name: value.detach().float().numpy() for name, value in values.items()}
 
 
-@cache
-def _dataset(settings: str) -> tuple[Micc, list[MiccSubject]]:
-    face = FaceModel.load(FACE, n_id=0, n_exp=0, n_alb=0)
-    data = open_micc(json.loads(settings), face.mean[face.landmarks].numpy())
-    return data, list(progress(data, "read MICC", total=len(data)))
+_OPENED: list[tuple[dict[str, Any], Micc, list[MiccSubject]]] = []
 
 
 def dataset(params: dict[str, Any]) -> tuple[Micc, list[MiccSubject]]:
-    """MICC as params.yaml has it, and its usable subjects with their triplets; read once a process."""
-    return _dataset(json.dumps(params, sort_keys=True, default=str))
+    """MICC as the parameters have it, and its usable subjects with their triplets; read once for one tree of parameters."""
+    if not _OPENED or _OPENED[0][0] is not params:
+        face = FaceModel.load(FACE_MODEL, n_id=0, n_exp=0, n_alb=0)
+        data = open_micc(params, face.mean[face.landmarks].numpy())
+        _OPENED[:] = [(params, data, list(progress(data, "read MICC", total=len(data))))]
+    return _OPENED[0][1:]
 
 
 def left_out(params: dict[str, Any]) -> dict[str, str]:
@@ -93,20 +90,17 @@ def triplets(params: dict[str, Any]) -> Triplets:
 @torch.inference_mode()
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
-    profile = params["profile"]
-    face = FaceModel.load(FACE)
-    data = triplets(params)
+    face, data = FaceModel.load(FACE_MODEL), triplets(params)
     rows: Predictions = {}
-    for run in progress((*VERSIONS, "single", *PEERS), f"predict s{seed}"):
-        folder = run_folder(profile, "mvfnet", run, seed)
-        if run in VERSIONS:
-            rows |= multi_view_rows(run, mvfnet.load_method(folder, face), data)
-        else:
-            rows |= single_view_rows(run, regressor.load_method(folder, face), data)
+    for run in progress(RUNS, f"predict s{seed}"):
+        net = load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
+        rows |= (
+            single_view_rows(run, net, data) if isinstance(net, SingleRegressor) else multi_view_rows(run, net, data)
+        )
     return rows
 
 
-def multi_view_rows(run: str, net: mvfnet.MVFNet, data: Triplets) -> Predictions:
+def multi_view_rows(run: str, net: MVFNet, data: Triplets) -> Predictions:
     """The row of one version of MVF-Net; of v4 two controls as well.
 
     v4_front3 is given the front three times: whether it uses the side views. v4_expression is measured with the expression
@@ -121,7 +115,7 @@ def multi_view_rows(run: str, net: mvfnet.MVFNet, data: Triplets) -> Predictions
     return rows
 
 
-def single_view_rows(run: str, net: regressor.SingleRegressor, data: Triplets) -> Predictions:
+def single_view_rows(run: str, net: SingleRegressor, data: Triplets) -> Predictions:
     """The three rows of a single-view method (section 4.4): mean of the views' errors, pooled, pooled by quality.
 
     Shapes are linear in alpha, so the mean of the parameters is that of the shapes.
@@ -142,7 +136,7 @@ def single_view_rows(run: str, net: regressor.SingleRegressor, data: Triplets) -
 
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face, and oracle: the truth aligned to the model and projected onto the identity modes that networks regress."""
-    face = FaceModel.load(FACE, n_id=params["mvfnet"]["n_id"])
+    face = FaceModel.load(FACE_MODEL, n_id=params["mvfnet"]["n_id"])
     known, names = [], []
     for subject in dataset(params)[1]:
         for condition in subject.triplets:
@@ -179,10 +173,9 @@ ORACLE_RIDGE = 1.0
 
 def bench(params: dict[str, Any]) -> Bench:
     """MICC's scans and the face model's mesh."""
-    face = FaceModel.load(FACE)
+    face = FaceModel.load(FACE_MODEL)
     # no skip list: what was left out has been said, and whoever is asked for was predicted
-    everyone = params["data"]["micc"] | {"skip": ()}
-    data = open_micc(params | {"data": params["data"] | {"micc": everyone}}, detect=False)
+    data = open_micc(params, detect=False, skip=())
 
     @cache  # a second pass, with one scale a method, asks for all of them again
     def case(name: str) -> Case:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.losses.alignment import Flow, both_flows, fill_outside
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
+from lib.models.mvfnet import SelfSupervision, Weights
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.masks import INNER_BROW, LOWER_LIP, NOSE_TIP, OUTER_BROW, snap_to_edges
 from lib.report.plots import save
@@ -69,7 +69,7 @@ def rendered_mask_sheet(people: People, size: int = 224, seed: int = 0) -> Any:
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
     with torch.no_grad():
         c = criterion.compare(t.vertices, cameras_of(t), t.images, t.landmarks)
     figure, axes = plt.subplots(1, 7, figsize=(15.4, 2.6))
@@ -94,7 +94,7 @@ def observed_mask_sheet(people: People, size: int = 224, seed: int = 0, shift: f
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
     figure, axes = plt.subplots(2, 4, figsize=(9.0, 4.9))
     for row, (pair, view) in enumerate(((0, 0), (2, 1))):
         with torch.no_grad():
@@ -130,7 +130,7 @@ def flow_sheet(people: People, flow: Flow, size: int, seed: int = 0, shift: tupl
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
     cases = [("at the truth", (0.0, 0.0)), (f"camera moved by ({shift[0]:g}, {shift[1]:g}) px", shift)]
     figure, axes = plt.subplots(4, 4, figsize=(7.4, 8.9), layout="constrained")
     for column, (title, by) in enumerate(cases):
@@ -165,7 +165,7 @@ def render_back_sheet(people: People, back: pd.DataFrame, size: int, seed: int =
     rng = np.random.default_rng([seed, 2019, 10])
     options: dict[str, Any] = {"projection": "weak", "gloss": False, "noise": False, "landmark_noise": 0.0}
     t = render_triplets(people, 1, rng, 0.0, size=size, supersample=4, **options)
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
     with torch.no_grad():
         c = criterion.compare(t.vertices, cameras_of(t), t.images, t.true_landmarks)
     figure = plt.figure(figsize=(12.0, 5.4), layout="constrained")

@@ -1,6 +1,6 @@
 """The picture that explains MVF-Net: photometric and alignment loss as a face's pose and shape leave the truth.
 
-    python -m lib.papers.mvfnet.landscape --params params.yaml
+    python -m lib.papers.mvfnet.landscape
 
 On faces that no network has seen, with their true shape and cameras, one coordinate of one view is moved: its
 translation, its yaw, or the shape along an identity mode. For each position the losses of equations (7) and (8) are taken,
@@ -12,7 +12,7 @@ results/mvfnet/<profile>/landscape.csv (a row a face, position and loss), landsc
 render_back.csv (equation 5), and the figures of notebook 13.
 """
 
-import argparse
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, load_params, section
+from lib.core.params import from_dict, section
 from lib.core.progress import progress
+from lib.core.views import VIEWS
 from lib.engine.device import bf16_is_fast
-from lib.losses.alignment import Flow, alignment_loss
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
-from lib.losses.photometric import photometric_loss
+from lib.losses.alignment import Flow
 from lib.models.flow.load import flow_file, load_flow
-from lib.morphable.model import FaceModel
+from lib.models.mvfnet import SelfSupervision, Weights
+from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import figures
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
@@ -38,9 +39,7 @@ from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
-FACE_MODEL = Path("data/face_model.npz")
-LOSSES = ("photometric", "alignment")
-VIEWS = ("front", "left", "right")
+LOSSES = {"photo": "photometric", "align": "alignment"}
 MODES = 3
 PAIR_NAMES = ("A → B", "C → B", "B → A", "B → C")
 """Of PAIRS, source → target: B front, A left, C right."""
@@ -107,9 +106,9 @@ class Landscape:
     """
 
     def __init__(self, face: FaceModel, flow: Flow, size: int, mixed: bool = False) -> None:
-        self.face, self.flow, self.mixed = face, flow, mixed
+        self.face = face
         self.criteria = {
-            view: SelfSupervision(face, flow, size=size, pairs=[p for p in PAIRS if view is None or view in p])
+            view: SelfSupervision(face, flow, None, size, [p for p in PAIRS if view is None or view in p], mixed)
             for view in (None, 0, 1, 2)
         }
         """For each moved view the pairs that it takes part in; all of them where the shape is moved."""
@@ -119,13 +118,8 @@ class Landscape:
     ) -> dict[str, Tensor]:
         """Equations (7) and (8) per face, (B,), means over the pairs that ``view`` takes part in."""
         criterion = self.criteria[view]
-        c = criterion.compare(shape, camera, images, landmarks)
-        observed, rendered = c.observed.flatten(0, 1), c.rendered.flatten(0, 1)
-        masks = c.observed_mask.flatten(0, 1), c.rendered_mask.flatten(0, 1)
-        photo = photometric_loss(observed, rendered, *masks)
-        align = alignment_loss(self.flow, observed, rendered, *masks, criterion.texture, self.mixed)
-        values = (x.view(len(images), -1).mean(1) for x in (photo, align))
-        return dict(zip(LOSSES, values, strict=True))
+        values = criterion.of_pairs(criterion.compare(shape, camera, images, landmarks))
+        return {LOSSES[name]: value.mean(1) for name, value in values.items()}
 
     def at(self, t: StudioTriplets, view: int, name: str, by: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Loss -> value (B,) and derivative (B,) to the coordinate ``name``, moved by ``by`` in ``view``."""
@@ -167,7 +161,7 @@ def render_back(people: People, n: int, size: int, seed: int = 0) -> pd.DataFram
     Noise-free pictures in one light. The error is taken where both masks of the pair agree; pair "all" is the four
     together. For perspective pictures the cameras are the nearest weak-perspective ones.
     """
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(align=0), size)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
     parts = []
     for case, options in RENDER_BACK.items():
         rng = np.random.default_rng([seed, 2019, 10])
@@ -250,10 +244,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    params = load_params(parser.parse_args().params)
+@command(__doc__, params=True)
+def main(options: Namespace) -> None:
+    """Measure, draw and write all that the module's docstring names."""
+    params = options.params
     use(params)
     torch.set_num_threads(1)
     config = from_dict(LandscapeConfig, section(params, "mvfnet.landscape"), "params.yaml: mvfnet.landscape")
@@ -275,4 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Figure 8 of MVF-Net as a curve: the error of a face against how much the light differs between its views.
 
-    python -m lib.papers.mvfnet.lighting --params params.yaml
+    python -m lib.papers.mvfnet.lighting
 
 New people are photographed at several levels of difference, from one flash for all views (0) to flashes from other sides,
 of other power and colour (1); everything else stays the same. Two parts:
@@ -15,8 +15,8 @@ of other power and colour (1); everything else stays the same. Two parts:
 Writes results/mvfnet/<profile>/lighting.csv: method, seed, subject, level, part, metric, value (mm).
 """
 
-import argparse
-from dataclasses import dataclass
+from argparse import Namespace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, load_params, section
+from lib.core.params import from_dict, section
 from lib.core.progress import progress
 from lib.engine.device import bf16_is_fast
 from lib.engine.runs import run_folder
 from lib.losses.alignment import Flow
 from lib.losses.coefficients import regularisation
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.models.flow.load import flow_file, load_flow
-from lib.models.mvfnet import MVFNet, load_method, pose_camera
-from lib.morphable.model import FaceModel
+from lib.models.mvfnet import MVFNet, MVFPrediction, SelfSupervision, Weights, pose_camera
+from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import figures
-from lib.papers.mvfnet.landscape import FACE_MODEL, take
-from lib.papers.mvfnet.tasks import Weights, identity_error
+from lib.papers.mvfnet.landscape import take
+from lib.papers.mvfnet.tasks import identity_error
+from lib.papers.mvfnet.training import VERSIONS, load_method
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
 METRIC = "true_p2p"
-NETWORKS = ("v1", "v2", "v3", "v4")
 ARMS = {
     "landmarks": (False, False),
     "photometric": (True, False),
@@ -73,52 +73,42 @@ class LightingConfig:
     seed: int = 0
 
 
-@dataclass
-class Estimate:
-    """alpha (B, K), beta (B, E) in standard deviations; pose (B, V, 6) in the units of ``pose_camera``."""
-
-    alpha: Tensor
-    beta: Tensor
-    pose: Tensor
-
-
 def refine(
     criterion: SelfSupervision,
-    face: FaceModel,
-    start: Estimate,
+    start: MVFPrediction,
     images: Tensor,
     landmarks: Tensor,
     config: LightingConfig,
     steps: int,
-) -> Estimate:
+) -> MVFPrediction:
     """Minimise equation (9) plus a prior over shape and poses of each of B triplets, from ``start``.
 
     images (B, V, 3, S, S) in [0, 1], landmarks (B, V, 68, 2) px. The triplets share nothing but the loop: the loss is a sum
     over them and Adam scales every number by itself.
     """
-    leaves = [x.detach().clone().requires_grad_() for x in (start.alpha, start.beta, start.pose)]
-    alpha, beta, pose = leaves
+    alpha, beta, pose = (x.detach().clone().requires_grad_() for x in (start.alpha, start.beta, start.pose))
     optimizer = torch.optim.Adam(
         [{"params": [alpha, beta], "lr": config.lr_shape}, {"params": [pose], "lr": config.lr_pose}], betas=(0.9, 0.95)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + np.cos(np.pi * k / steps)))
     size = images.shape[-1]
     for _ in range(steps):
-        vertices = face.vertices(alpha, beta, criterion.index)
-        terms = criterion(vertices, pose_camera(pose, size), images, landmarks)
-        loss = criterion.total(terms) + config.prior * regularisation(alpha, beta) / (alpha.shape[1] + beta.shape[1])
+        vertices = criterion.face.vertices(alpha, beta, criterion.index)
+        terms = criterion.weighted(criterion.terms(vertices, pose_camera(pose, size), images, landmarks))
+        prior = config.prior * regularisation(alpha, beta) / (alpha.shape[1] + beta.shape[1])
+        loss = torch.stack(list(terms.values())).sum() + prior
         optimizer.zero_grad()
         (loss * len(images)).backward()
         optimizer.step()
         schedule.step()
-    return Estimate(*(x.detach() for x in leaves))
+    alpha, beta, pose = (x.detach() for x in (alpha, beta, pose))
+    return MVFPrediction(alpha, beta, pose_camera(pose, size), pose)
 
 
 @torch.no_grad()
-def predict(network: MVFNet, images: Tensor) -> Estimate:
+def predict(network: MVFNet, images: Tensor) -> MVFPrediction:
     """The network's answer to triplets (B, V, 3, S, S)."""
-    p = network.eval()(images)
-    return Estimate(p.alpha, p.beta, p.pose)
+    return network.eval()(images)
 
 
 def people_at(people: People, config: LightingConfig, size: int, level: float) -> StudioTriplets:
@@ -149,15 +139,15 @@ def compare_networks(
 
 def compare_losses(
     network: MVFNet, seed: int, flow: Flow, sets: dict[float, StudioTriplets], face: FaceModel, config: LightingConfig,
-    weights: SelfSupervisionWeights, mixed: bool = False,
+    weights: Weights, mixed: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Part "losses": rows of the error of every arm at every level, and of where all of them start. weights: equation (9)."""
     size = next(iter(sets.values())).images.shape[-1]
     criteria = {
         name: SelfSupervision(
             face,
-            flow if align else None,
-            SelfSupervisionWeights(weights.landmark, weights.photo * photo, weights.align * align),
+            flow,
+            replace(weights, lambda_6=weights.lambda_6 * photo, lambda_7=weights.lambda_7 * align),
             size,
             mixed=mixed,
         )
@@ -169,17 +159,17 @@ def compare_losses(
         t = take(sets[level], torch.arange(first, min(first + config.batch_size, config.subjects)))
         start = predict(network, t.images)
         rows += _rows(START, seed, level, "losses", first, identity_error(face, start.alpha, t.neutral))
-        warm = refine(criteria["landmarks"], face, start, t.images, t.landmarks, config, config.warmup)
+        warm = refine(criteria["landmarks"], start, t.images, t.landmarks, config, config.warmup)
         for name, criterion in criteria.items():
-            found = refine(criterion, face, warm, t.images, t.landmarks, config, config.steps)
+            found = refine(criterion, warm, t.images, t.landmarks, config, config.steps)
             rows += _rows(name, seed, level, "losses", first, identity_error(face, found.alpha, t.neutral))
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    params = load_params(parser.parse_args().params)
+@command(__doc__, params=True)
+def main(options: Namespace) -> None:
+    """Measure, draw and write what the module's docstring names."""
+    params = options.params
     use(params)
     torch.set_num_threads(1)
     cfg = params["mvfnet"]
@@ -189,14 +179,13 @@ def main() -> None:
     sets = {level: people_at(people, config, cfg["image_size"], level) for level in config.levels}
     networks = {
         (run, seed): load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
-        for run in NETWORKS
+        for run in VERSIONS
         for seed in cfg["seeds"]
     }
     rows = compare_networks(networks, sets, face)
     seed = cfg["seeds"][0]
     flow = load_flow(section(params, "flow.kind"), flow_file(params))
-    w = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
-    weights = SelfSupervisionWeights(w.lambda_5, w.lambda_6, w.lambda_7)  # what v2 to v4 are trained with
+    weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")  # what v2 to v4 are trained with
     rows += compare_losses(networks["v1", seed], seed, flow, sets, face, config, weights, bf16_is_fast())
     table = pd.DataFrame(rows)
     out = Path("results/mvfnet") / params["profile"] / "lighting.csv"
@@ -207,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

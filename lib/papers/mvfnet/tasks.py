@@ -1,6 +1,6 @@
-"""What MVF-Net learns: stage 1 from labels (section 3.6.1), stage 2 from the views themselves (section 3.6.2)."""
+"""What a run of MVF-Net's paper is to the training loop: a network, an objective, batches of triplets, and the true error."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,38 +8,14 @@ from torch import Tensor, nn
 
 from lib.datasets.triplets import TripletBatch, TripletSet
 from lib.engine.sampling import TripletSampler
-from lib.losses.coefficients import coefficient_loss, regularisation
-from lib.losses.crossview import SelfSupervision
-from lib.losses.landmark import landmark_loss, landmark_weights
-from lib.losses.pose import pose_loss
 from lib.metrics.similarity import procrustes
-from lib.models.mvfnet import MVFNet, MVFPrediction
+from lib.models.mvfnet import MVFNet, Prediction, SelfSupervision, Supervision
+from lib.models.peers.genova import N_DRAWS
 from lib.morphable.model import FaceModel
-from lib.renderers.cameras import WeakPerspectiveCamera
 
-
-@dataclass
-class Weights:
-    """lambda_1 to lambda_7 of equations 6 and 9, with the paper's values (section 4.2).
-
-    contour: weight of the jaw's landmarks beside the others. prior: weight of stage 1's regularisation in stage 2, which
-    equation 9 does not have.
-    """
-
-    lambda_1: float = 0.1  # landmarks, supervised
-    lambda_2: float = 10.0  # pose
-    lambda_3: float = 1.0  # 3DMM coefficients
-    lambda_4: float = 1.0  # regularisation
-    lambda_5: float = 1.0  # landmarks, self-supervised
-    lambda_6: float = 10.0  # photometric
-    lambda_7: float = 0.1  # alignment
-    contour: float = 1.0
-    prior: float = 0.0
-
-
-def label_camera(batch: dict[str, Tensor]) -> WeakPerspectiveCamera:
-    """The labelled cameras of a batch's B * V crops, the view running fastest."""
-    return WeakPerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("scale", "R", "t2d")))
+Objective = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+"""The network and a batch to weighted loss terms: `Supervision` and `SelfSupervision` of `lib.models.mvfnet`, and `Tran`,
+`MoFA` and `Genova` of `lib.models.peers`."""
 
 
 def identity_error(face: FaceModel, alpha: Tensor, truth: Tensor) -> np.ndarray:
@@ -56,7 +32,7 @@ def identity_error(face: FaceModel, alpha: Tensor, truth: Tensor) -> np.ndarray:
 
 
 class Validation:
-    """The true error on validation faces whose shape is known, in front, left and right views without jitter.
+    """Validation faces in front, left and right views without jitter.
 
     Args:
         data: a validation split. limit: at most so many faces, spread over the split.
@@ -67,115 +43,110 @@ class Validation:
         self.data, self.index = data, index
 
     def batches(self, size: int = 32) -> list[TripletBatch]:
+        """All of them, `size` at a time."""
         return [self.data.batch(self.index[i : i + size]) for i in range(0, len(self.index), size)]
 
-    def __call__(self, model: nn.Module, face: FaceModel) -> dict[str, float]:
-        """{"val_mm": mean over faces}; empty where no truth is known (real data)."""
-        if not self.data.has_truth:
-            return {}
-        device = next(model.parameters()).device
-        errors = []
-        for batch in self.batches():
+    def errors(self, face: FaceModel, guess: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, float]:
+        """Mean true error in mm of each identity (B, K) that `guess` makes of images (B, 3, 3, S, S), by its name.
+
+        Empty where no truth is known (real data).
+        """
+        found: dict[str, list[np.ndarray]] = {}
+        for batch in self.batches() if self.data.has_truth else []:
             assert batch.truth is not None
-            prediction: MVFPrediction = model(batch.images.to(device))
-            errors.append(identity_error(face, prediction.alpha, batch.truth))
-        return {"val_mm": float(np.concatenate(errors).mean())}
+            for name, alpha in guess(batch.images).items():
+                found.setdefault(name, []).append(identity_error(face, alpha, batch.truth))
+        return {name: float(np.concatenate(errors).mean()) for name, errors in found.items()}
 
 
-class SupervisedTask:
-    """Stage 1, equation 6: landmarks, pose, coefficients and regularisation against the labels of 300W-LP (v1)."""
-
-    def __init__(
-        self,
-        model: MVFNet,
-        train: TripletSet,
-        val: TripletSet,
-        batch_size: int,
-        seed: int,
-        weights: Weights | None = None,
-        val_faces: int = 256,
-    ):
-        self.model: nn.Module = model
-        self.net, self.weights = model, weights or Weights()
-        self.sampler = TripletSampler(train, batch_size, seed)
-        self.validation = Validation(val, val_faces)
-        self.landmark_weights = landmark_weights(self.weights.contour)
-
-    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        return self.sampler(step, rank, world_size).tensors()
-
-    def terms(self, prediction: MVFPrediction, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The four terms of equation 6, unweighted."""
-        face, size = self.net.face, batch["images"].shape[-1]
-        points = face.vertices(prediction.alpha, prediction.beta, face.landmarks)
-        b, v = batch["images"].shape[:2]
-        projected = prediction.camera.project(points.repeat_interleave(v, 0))[..., :2].view(b, v, 68, 2)
-        alpha, beta = batch["alpha"][:, : self.net.n_id], batch["beta"][:, : self.net.n_exp]
-        return {
-            "landmark": landmark_loss(projected, batch["landmarks"], size, self.landmark_weights),
-            "pose": pose_loss(prediction.camera, label_camera(batch), size),
-            "coefficients": coefficient_loss(prediction.alpha, prediction.beta, alpha, beta),
-            "regularisation": regularisation(prediction.alpha, prediction.beta),
-        }
-
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """L_sup = lambda_1 L_landmark + lambda_2 L_pose + lambda_3 L_3DMM + lambda_4 L_reg."""
-        t, w = self.terms(model(batch["images"]), batch), self.weights
-        first = w.lambda_1 * t["landmark"] + w.lambda_2 * t["pose"]
-        return first + w.lambda_3 * t["coefficients"] + w.lambda_4 * t["regularisation"]
-
-    @torch.no_grad()
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        return self.validation(model, self.net.face)
-
-
-class SelfSupervisedTask:
-    """Stage 2, equation 9: detected landmarks and the consistency between views of Multi-PIE (v2, v3, v4).
+class TripletTask:
+    """A network that sees triplets, and what it learns from them: stage 1 with `Supervision` (v1), stage 2 with
+    `SelfSupervision` (v2 to v4).
 
     Args:
-        criterion: the terms with their weights; v2 leaves out alignment, v3 the photometric term.
-        prior: weight of the regularisation; 0 is equation 9.
-        mirror: mirror half of the faces.
+        model, objective: what learns, and from what.
+        train, val: packs of triplets. batch_size: triplets a step. seed: draws them.
+        val_faces: at most so many faces are validated on. mirror: mirror half of the faces.
     """
 
     def __init__(
         self,
         model: MVFNet,
+        objective: Objective,
         train: TripletSet,
         val: TripletSet,
         batch_size: int,
         seed: int,
-        criterion: SelfSupervision,
-        prior: float = 0.0,
         val_faces: int = 256,
         mirror: bool = True,
-    ):
+    ) -> None:
         self.model: nn.Module = model
-        self.net, self.criterion, self.prior = model, criterion, prior
+        self.net, self.objective, self.seed = model, objective, seed
         self.sampler = TripletSampler(train, batch_size, seed, mirror)
         self.validation = Validation(val, val_faces)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        batch = self.sampler(step, rank, world_size)
-        return {"images": batch.images, "landmarks": batch.landmarks}
-
-    def terms(self, prediction: MVFPrediction, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of equation 9, unweighted."""
-        self.criterion.to(batch["images"].device)
-        vertices = self.net.vertices(prediction, index=self.criterion.index)
-        return self.criterion(vertices, prediction.camera, batch["images"], batch["landmarks"])
+        """What the objective reads of B triplets: stage 2 is given no label."""
+        assert isinstance(self.objective, Supervision | SelfSupervision)
+        tensors = self.sampler(step, rank, world_size).tensors()
+        return {name: tensors[name] for name in self.objective.reads}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """L_self-sup = lambda_5 L_landmark + lambda_6 L_photo + lambda_7 L_align."""
-        prediction: MVFPrediction = model(batch["images"])
-        loss = self.criterion.total(self.terms(prediction, batch))
-        return loss + self.prior * regularisation(prediction.alpha, prediction.beta) if self.prior else loss
+        """The sum of the objective's terms, a scalar."""
+        return torch.stack(list(self.objective(model, batch).values())).sum()
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """The true error, and every term on one batch of validation faces."""
+        """val_mm, the true error where the truth is known; in stage 2 every unweighted term on one batch as well."""
         device = next(model.parameters()).device
-        batch = {k: v.to(device) for k, v in self.validation.batches()[0].tensors().items()}
-        terms = self.terms(model(batch["images"]), batch)
-        shown = {f"val_{name}": float(value) for name, value in terms.items()}
-        return self.validation(model, self.net.face) | shown
+        figures = self.validation.errors(self.net.face, lambda images: {"val_mm": model(images.to(device)).alpha})
+        if isinstance(self.objective, SelfSupervision):
+            batch = self.validation.batches()[0]
+            images, landmarks = batch.images.to(device), batch.landmarks.to(device)
+            p: Prediction = model(images)
+            shape = self.net.face.vertices(p.alpha, p.beta, self.objective.to(device).index)
+            terms = self.objective.terms(shape, p.camera, images, landmarks)
+            figures |= {f"val_{name}": float(value) for name, value in terms.items()}
+        return figures
+
+
+class PeersTask(TripletTask):
+    """A single-view network (`SingleRegressor`) on all views of the same triplets, each a sample of its own: 3 B photographs
+    a step."""
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
+        """Photographs (3 B, 3, S, S) with their labels, and random numbers draw (3 B, N_DRAWS) in [0, 1) for renderings."""
+        batch = single_views(self.sampler(step, rank, world_size).tensors())
+        seed = int(np.random.default_rng([self.seed, step, 1]).integers(2**62)) + rank
+        return batch | {"draw": _draws(batch, seed)}
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """True errors in mm where the truth is known: val_mm, the mean over the three views; each view; and val_mm_pool
+        of the mean of the three shapes. And every weighted term on one batch."""
+        device = next(model.parameters()).device
+
+        def guess(images: Tensor) -> dict[str, Tensor]:
+            alphas = [model(images[:, v].to(device)).alpha for v in range(3)]
+            # the mean of shapes of a linear model is the shape of the mean coefficients
+            return dict(zip(("front", "left", "right", "pool"), [*alphas, sum(alphas) / 3], strict=True))
+
+        errors = self.validation.errors(self.net.face, guess)
+        figures = {"val_mm": float(np.mean([errors[v] for v in ("front", "left", "right")]))} if errors else {}
+        figures |= {f"val_mm_{name}": error for name, error in errors.items()}
+        flat = single_views(self.validation.batches()[0].tensors())
+        flat["draw"] = _draws(flat, 0)
+        terms = self.objective(model, {k: v.to(device) for k, v in flat.items()})
+        return figures | {f"val_{name}": float(value) for name, value in terms.items()}
+
+
+def single_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch of B triplets as 3 B single views, the view running fastest; what belongs to the face is repeated."""
+    per_view = ("images", "landmarks", "scale", "R", "t2d", "yaw")
+    per_face = ("alpha", "beta", "alpha_pooled", "group")
+    flat = {name: batch[name].flatten(0, 1) for name in per_view}
+    return flat | {name: batch[name].repeat_interleave(3, 0) for name in per_face}
+
+
+def _draws(batch: dict[str, Tensor], seed: int) -> Tensor:
+    return torch.rand(len(batch["images"]), N_DRAWS, generator=torch.Generator().manual_seed(seed))

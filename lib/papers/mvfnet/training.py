@@ -2,33 +2,32 @@
 
 v1 is stage 1, supervised on 300W-LP (equation 6). v2, v3 and v4 start from it and are stage 2, self-supervised on
 Multi-PIE (equation 9): v2 without the alignment loss, v3 without the photometric loss, v4 with all. The single-view peers
-are prepared in `lib.papers.mvfnet.peers`; they see the same images for as many steps.
+(`lib.papers.mvfnet.peers`) see the same images for as many steps.
 """
 
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
 from lib.core.params import from_dict
+from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
-from lib.engine.loop import LoopConfig
-from lib.engine.runs import Prepared, encoder_path, loop_config, run_config, run_folder
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
-from lib.models import mvfnet
+from lib.engine.runs import Prepared, begin, load_network
 from lib.models.flow.load import flow_file, load_flow
-from lib.models.peers import regressor
-from lib.morphable.model import FaceModel
-from lib.papers.mvfnet.tasks import SelfSupervisedTask, SupervisedTask, Weights
+from lib.models.mvfnet import MVFNet, SelfSupervision, Supervision, Weights
+from lib.models.peers.regressor import SingleRegressor
+from lib.morphable.model import FACE_MODEL, FaceModel
+from lib.papers.mvfnet import peers
+from lib.papers.mvfnet.tasks import Objective, PeersTask, TripletTask
 
 STAGE_1 = ("v1", "single")
-STAGE_2 = ("v2", "v3", "v4", "tran", "mofa", "genova")
-RUNS = ("v1", "v2", "v3", "v4", "single", "tran", "mofa", "genova")
+STAGE_2 = ("v2", "v3", "v4", *peers.PEERS)
+VERSIONS = ("v1", "v2", "v3", "v4")
+RUNS = (*VERSIONS, *peers.SINGLE_VIEW)
 
 TUNED, RATES = STAGE_2, (1e-4, 3e-4, 6e-4)
 """Runs whose learning rate `lib.tune` chooses, and its grid: every second stage, MVF-Net's and the peers', alike."""
@@ -36,18 +35,11 @@ TUNED, RATES = STAGE_2, (1e-4, 3e-4, 6e-4)
 TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True)}
 """Run -> whether it has the photometric and the alignment loss (table 1)."""
 
-FACE_MODEL = Path("data/face_model.npz")
 
-
-def pack_path(profile: str, name: str) -> Path:
-    """The pack of triplets `300wlp` or `multipie`."""
-    return Path("data") / profile / "triplets" / f"{name}.npz"
-
-
-@lru_cache(maxsize=1)
-def face_model(n_id: int, n_exp: int) -> FaceModel:
+@lru_cache(maxsize=2)
+def face_model(n_id: int, n_exp: int, n_alb: int | None) -> FaceModel:
     """The face model with the coefficients that the networks regress, read once for all runs of a call."""
-    return FaceModel.load(FACE_MODEL, n_id, n_exp)
+    return FaceModel.load(FACE_MODEL, n_id, n_exp, n_alb)
 
 
 @lru_cache(maxsize=4)
@@ -57,9 +49,12 @@ def triplets(path: Path, split: str, size: int) -> TripletSet:
 
 
 def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
-    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's)."""
+    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's).
+
+    Raises InputError for a pack that is missing, or whose labels have fewer coefficients than are regressed.
+    """
     size, profile = params["mvfnet"]["image_size"], params["profile"]
-    train = triplets(pack_path(profile, "300wlp" if run in STAGE_1 else "multipie"), "train", size)
+    train = triplets(pack_path(profile, "w300lp" if run in STAGE_1 else "multipie"), "train", size)
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:
         found = f"{train.n_id} + {train.n_exp}"
@@ -70,86 +65,66 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
 
 
 def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
-    """The run's task, its network holding the weights it starts from."""
-    if run not in TERMS and run != "v1":
-        from lib.papers.mvfnet import peers as mvfnet_peers
+    """The run's task, its network holding the weights it starts from.
 
-        return mvfnet_peers.prepare(params, run, seed)
-    profile, cfg = params["profile"], params["mvfnet"]
-    start, loop = run_config(params, "mvfnet", run).start, loop_config(params, "mvfnet", run, seed)
-    face = face_model(cfg["n_id"], cfg["n_exp"])
-    weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
-    train, val = data_of(params, run)
-    torch.manual_seed(seed)
-    model = mvfnet.MVFNet(
-        face,
-        cfg["backbone"],
-        cfg["n_id"],
-        cfg["n_exp"],
-        mirror_view=cfg["mirror_view"],
-        frozen_norm=run in TERMS and cfg["frozen_norm"],
-    )
-    if start == "pretrained":
-        parent = encoder_path(profile, cfg["backbone"])
-        load_weights(parent, model.encoder)
-    else:
-        parent = run_folder(profile, "mvfnet", start, seed) / "model.safetensors"
-        mvfnet.start_from(model, mvfnet.load_method(parent.parent, face))
-    identity: dict[str, Any] = {
-        "run": run,
-        "start": start,
-        "parent": fingerprint(parent),
-        "face": fingerprint(FACE_MODEL),
-        "data": [train.signature, val.signature],
-        "settings": {k: cfg[k] for k in ("image_size", "n_id", "n_exp", "mirror_view", "weights", "frozen_norm")},
-    }
-    meta = {
-        "network": "mvfnet",
-        "run": run,
-        "seed": seed,
-        "backbone": cfg["backbone"],
-        "mirror_view": cfg["mirror_view"],
-        "image_size": cfg["image_size"],
-        "n_views": model.n_views,
-        "n_id": cfg["n_id"],
-        "n_exp": cfg["n_exp"],
-    }
-    if run == "v1":
-        return Prepared(SupervisedTask(model, train, val, loop.batch_size, seed, weights), loop, identity, meta)
-    task = _self_supervised(params, run, model, train, val, loop, weights, identity)
-    return Prepared(task, loop, identity, meta)
-
-
-def load_method(run_dir: str | Path, face: FaceModel | None = None) -> mvfnet.MVFNet | regressor.SingleRegressor:
-    """A trained network in evaluation mode from the folder that `lib.train` wrote: an MVF-Net, or one of its peers.
-
-    Raises InputError when the folder holds none of them or the face model has too few coefficients.
+    Raises InputError for settings that do not fit and inputs that are missing.
     """
-    loaders = {"mvfnet": mvfnet.load_method, "single": regressor.load_method}
-    path = Path(run_dir) / "model.safetensors"
-    kind = read_meta(path).get("network")
-    if kind not in loaders:
-        raise InputError(path, f"a network of a known kind ({', '.join(loaders)})", f"its header says {kind!r}")
-    return loaders[kind](run_dir, face)
+    cfg, single = params["mvfnet"], run in peers.SINGLE_VIEW
+    weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
+    config = from_dict(peers.PeersConfig, cfg.get("peers") or {}, "params.yaml: mvfnet.peers")
+    train, val = data_of(params, run)
+    face = face_model(cfg["n_id"], cfg["n_exp"], config.n_alb if single else None)
+    header = {key: cfg[key] for key in ("image_size", "n_id", "n_exp")}
+    header |= {"n_alb": config.n_alb} if single else {"n_views": 3, "mirror_view": cfg["mirror_view"]}
+    described = {"run": run, "backbone": cfg["backbone"], **header}
+    begun = begin(
+        params,
+        "mvfnet",
+        run,
+        seed,
+        build=lambda: network(face, described, frozen_norm=run in STAGE_2 and cfg["frozen_norm"]),
+        go_on=lambda model, folder: model.load_state_dict(load_method(folder, face).state_dict()),
+        face_file=FACE_MODEL,
+        **header,
+    )
+    objective, files = _objective(params, run, begun.model, config, weights, begun.loop.precision)
+    task = (PeersTask if single else TripletTask)(begun.model, objective, train, val, begun.loop.batch_size, seed)
+    settings = {key: cfg[key] for key in ("weights", "frozen_norm")} | (asdict(config) if single else {})
+    depends_on = {"data": [train.signature, val.signature], "settings": settings}
+    return begun.learns(task, **depends_on, **{role: fingerprint(path) for role, path in files.items()})
 
 
-def _self_supervised(
-    params: dict[str, Any],
-    run: str,
-    model: mvfnet.MVFNet,
-    train: TripletSet,
-    val: TripletSet,
-    loop: LoopConfig,
-    weights: Weights,
-    identity: dict[str, Any],
-) -> SelfSupervisedTask:
+def network(face: FaceModel, header: dict[str, Any], frozen_norm: bool = False) -> MVFNet:
+    """The network that the header of a run's weights describes, with fresh weights.
+
+    Raises ValueError when the face model has too few coefficients.
+    """
+    size = header["backbone"], header["n_id"], header["n_exp"]
+    if header["run"] in peers.SINGLE_VIEW:
+        return SingleRegressor(face, *size, header["n_alb"], frozen_norm)
+    return MVFNet(face, *size, header["n_views"], header["mirror_view"], frozen_norm)
+
+
+def load_method(folder: str | Path, face: FaceModel | None = None) -> MVFNet:
+    """A trained MVF-Net, or one of its single-view peers, in evaluation mode from the folder that `lib.train` wrote.
+
+    Raises InputError when the folder holds no such network or the face model has too few coefficients.
+    """
+    model = face or FaceModel.load(FACE_MODEL)
+    return load_network(folder, "mvfnet", lambda header: network(model, header))
+
+
+def _objective(
+    params: dict[str, Any], run: str, model: MVFNet, config: peers.PeersConfig, weights: Weights, precision: str
+) -> tuple[Objective, dict[str, Path]]:
+    """What the run learns from, and the files that it needs by their role."""
+    if run in STAGE_1:
+        return Supervision(model.face, weights), {}
+    if isinstance(model, SingleRegressor):
+        return peers.objective(params, run, model, config, weights, precision)
     photo, align = TERMS[run]
-    flow = None
-    if align:
-        flow = load_flow(params["flow"]["kind"], flow_file(params))
-        identity["flow"] = fingerprint(flow_file(params))
-    terms = SelfSupervisionWeights(weights.lambda_5, weights.lambda_6 * photo, weights.lambda_7 * align)
-    mixed = resolve_precision(loop.precision) == "bf16-mixed"
-    size = params["mvfnet"]["image_size"]
-    criterion = SelfSupervision(model.face, flow, terms, size, contour=weights.contour, mixed=mixed)
-    return SelfSupervisedTask(model, train, val, loop.batch_size, loop.seed, criterion, weights.prior)
+    flow = load_flow(params["flow"]["kind"], flow_file(params)) if align else None
+    weights = replace(weights, lambda_6=weights.lambda_6 * photo, lambda_7=weights.lambda_7 * align)
+    mixed = resolve_precision(precision) == "bf16-mixed"
+    criterion = SelfSupervision(model.face, flow, weights, params["mvfnet"]["image_size"], mixed=mixed)
+    return criterion, {"flow": flow_file(params)} if align else {}

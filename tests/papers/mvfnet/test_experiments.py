@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
 from lib.losses.pose import normalised_pose
+from lib.models.mvfnet import MVFPrediction, SelfSupervision, Weights, pose_camera
 from lib.papers.mvfnet import figures, landscape, lighting
 from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import People
@@ -113,10 +113,14 @@ def test_true_shape_and_cameras_reproduce_the_views(people):
 # --- lighting
 
 
+def answer(alpha, beta, pose):
+    return MVFPrediction(alpha, beta, pose_camera(pose, 64), pose)
+
+
 def start_at(t, people, k=10):
     camera = landscape.studio_cameras(t)
     pose = normalised_pose(camera, t.images.shape[-1]).view(len(t.images), 3, 6)
-    return lighting.Estimate(torch.zeros(len(pose), k), torch.zeros(len(pose), 4), pose)
+    return answer(torch.zeros(len(pose), k), torch.zeros(len(pose), 4), pose)
 
 
 def test_the_same_people_at_every_level(people):
@@ -131,20 +135,19 @@ def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
     config = lighting.LightingConfig(subjects=3, prior=0.1)
     t = lighting.people_at(people, config, 64, 0.0)
     start = start_at(t, people)
-    criterion = SelfSupervision(people.model, None, SelfSupervisionWeights(1.0, 30.0, 0.0), 64)
-    whole = lighting.refine(criterion, people.model, start, t.images, t.landmarks, config, 12)
+    criterion = SelfSupervision(people.model, None, Weights(lambda_6=30.0, lambda_7=0.0), 64)
+    whole = lighting.refine(criterion, start, t.images, t.landmarks, config, 12)
     for name in ("alpha", "beta", "pose"):
         assert bool((getattr(whole, name) != getattr(start, name)).any())
     rows = torch.tensor([1])
-    one_start = lighting.Estimate(start.alpha[rows], start.beta[rows], start.pose[rows])
-    one = lighting.refine(criterion, people.model, one_start, t.images[rows], t.landmarks[rows], config, 12)
+    one_start = answer(start.alpha[rows], start.beta[rows], start.pose[rows])
+    one = lighting.refine(criterion, one_start, t.images[rows], t.landmarks[rows], config, 12)
     torch.testing.assert_close(one.alpha, whole.alpha[rows], atol=2e-2, rtol=0)
 
     def loss(e):
-        from lib.models.mvfnet import pose_camera
-
         shape = people.model.vertices(e.alpha, e.beta)
-        return float(criterion.total(criterion(shape, pose_camera(e.pose, 64), t.images, t.landmarks)))
+        terms = criterion.terms(shape, pose_camera(e.pose, 64), t.images, t.landmarks)
+        return float(sum(criterion.weighted(terms).values()))
 
     assert loss(whole) < 0.8 * loss(start)
     errors = [lighting.identity_error(people.model, e.alpha, t.neutral).mean() for e in (start, whole)]
@@ -157,11 +160,10 @@ def test_the_table_has_every_arm_and_level(people, monkeypatch):
 
     class Network(torch.nn.Module):
         def forward(self, images):
-            return lighting.Estimate(
-                torch.zeros(len(images), 10), torch.zeros(len(images), 4), torch.zeros(len(images), 3, 6)
-            )
+            n = len(images)
+            return answer(torch.zeros(n, 10), torch.zeros(n, 4), torch.zeros(n, 3, 6))
 
-    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config, SelfSupervisionWeights())
+    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config, Weights())
     rows += lighting.compare_networks({("v1", 0): Network()}, sets, people.model)
     table = pd.DataFrame(rows)
     assert list(table) == ["method", "seed", "subject", "level", "part", "metric", "value"]

@@ -12,33 +12,20 @@ from torch import Tensor
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.datasets.triplets import TripletSet, write_pack
-from lib.losses.crossview import SelfSupervision, SelfSupervisionWeights
+from lib.datasets.triplets import TripletSet
+from lib.engine.sampling import TripletSampler
+from lib.models.base import Views
 from lib.models.flow.load import build_flow
-from lib.models.mvfnet import MVFNet, MVFPrediction, load_method
-from lib.models.parts.encoders import build_encoder
+from lib.models.mvfnet import MVFNet, MVFPrediction, SelfSupervision, Supervision, Weights
 from lib.morphable.model import FaceModel
-from lib.papers.mvfnet import training as experiment
-from lib.papers.mvfnet.tasks import (
-    SelfSupervisedTask,
-    SupervisedTask,
-    TripletSampler,
-    Validation,
-    Weights,
-    identity_error,
-    label_camera,
-)
+from lib.papers.mvfnet.tasks import TripletTask, identity_error
+from lib.papers.mvfnet.training import TERMS, load_method
+from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.train import train_run, train_runs
 from lib.tune import tune
-from tests.packs import make_pack, pack_arrays
+from tests.papers.mvfnet.conftest import SIZE, E, K
 
-SIZE, K, E = 32, 10, 6
-
-
-@pytest.fixture(scope="module")
-def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TripletSet, TripletSet]:
-    path = make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack.npz", n=24, size=SIZE, n_id=K, n_exp=E)
-    return TripletSet(path, "train", SIZE, face_model), TripletSet(path, "val", SIZE, face_model)
+Sets = tuple[TripletSet, TripletSet]
 
 
 def network(face: FaceModel, **options: Any) -> MVFNet:
@@ -46,12 +33,24 @@ def network(face: FaceModel, **options: Any) -> MVFNet:
     return MVFNet(face, "resnet_tiny", K, E, **options)
 
 
-def truth_of(batch: dict[str, Tensor]) -> MVFPrediction:
-    """The labels in the form of a prediction."""
-    return MVFPrediction(batch["alpha"], batch["beta"], torch.zeros(len(batch["alpha"]), 3, 6), label_camera(batch))
+class Labels(torch.nn.Module):
+    """Says what the labels of a batch say, with the cameras moved by `shift` px to the right."""
+
+    def __init__(self, batch: dict[str, Tensor], shift: float = 0.0) -> None:
+        super().__init__()
+        scale, R, t2d = (batch[k].flatten(0, 1) for k in ("scale", "R", "t2d"))
+        camera = WeakPerspectiveCamera(scale, R, t2d + torch.tensor([shift, 0.0]))
+        self.p = MVFPrediction(batch["alpha"], batch["beta"], camera, torch.zeros(len(scale) // 3, 3, 6))
+
+    def forward(self, images: Tensor) -> MVFPrediction:
+        return self.p
 
 
-def overfit(task: SupervisedTask | SelfSupervisedTask, batch: dict[str, Tensor], steps: int, lr: float) -> list[float]:
+def supervised(face: FaceModel, sets: Sets, batch_size: int = 6) -> TripletTask:
+    return TripletTask(network(face), Supervision(face), *sets, batch_size=batch_size, seed=0)
+
+
+def overfit(task: TripletTask, batch: dict[str, Tensor], steps: int, lr: float) -> list[float]:
     optimizer = torch.optim.Adam(task.model.parameters(), lr=lr)
     task.model.train()
     losses = []
@@ -64,7 +63,7 @@ def overfit(task: SupervisedTask | SelfSupervisedTask, batch: dict[str, Tensor],
     return losses
 
 
-def test_batches_depend_on_the_step_alone_and_are_shared_out(sets: tuple[TripletSet, TripletSet]) -> None:
+def test_batches_depend_on_the_step_alone_and_are_shared_out(sets: Sets) -> None:
     sampler = TripletSampler(sets[0], 8, seed=3)
     a, b, c = (sampler(step).tensors() for step in (5, 5, 6))
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -74,35 +73,28 @@ def test_batches_depend_on_the_step_alone_and_are_shared_out(sets: tuple[Triplet
     assert len(set(a["group"].tolist())) == 8  # no face twice in a batch
 
 
-def test_terms_of_equation_6_at_and_beside_the_labels(
-    face_model: FaceModel, sets: tuple[TripletSet, TripletSet]
-) -> None:
-    task = SupervisedTask(network(face_model), *sets, batch_size=6, seed=0)
-    batch = task.batch(0)
-    at_truth = task.terms(truth_of(batch), batch)
-    assert at_truth["landmark"] < 1e-3 and at_truth["pose"] < 1e-8 and at_truth["coefficients"] == 0
+def test_equation_6_at_and_beside_the_labels(face_model: FaceModel, sets: Sets) -> None:
+    batch = supervised(face_model, sets).batch(0)
+    objective = Supervision(face_model, Weights(lambda_1=0.2, lambda_2=3.0, lambda_3=5.0, lambda_4=7.0))
+    at_truth = objective(Labels(batch), batch)
+    assert at_truth["landmark"] < 1e-3 and at_truth["pose"] < 1e-7 and at_truth["coefficients"] == 0
     both = torch.cat([batch["alpha"], batch["beta"]], 1)
-    assert torch.isclose(at_truth["regularisation"], both.square().sum(1).mean())
-    moved = truth_of(batch)
-    moved.camera.t2d = moved.camera.t2d + torch.tensor([2.0, 0])
-    terms = task.terms(moved, batch)
-    assert torch.isclose(terms["landmark"], torch.tensor((2 * 224 / SIZE) ** 2), rtol=1e-2)  # 2 px of 32, at 224 px
-    assert torch.isclose(terms["pose"], torch.tensor((2 / SIZE) ** 2), rtol=1e-3)
+    assert torch.isclose(at_truth["regularisation"], 7 * both.square().sum(1).mean())
+    moved = objective(Labels(batch, shift=2.0), batch)
+    assert torch.isclose(
+        moved["landmark"], torch.tensor(0.2 * (2 * 224 / SIZE) ** 2), rtol=1e-2
+    )  # 2 px of 32, at 224 px
+    assert torch.isclose(moved["pose"], torch.tensor(3 * (2 / SIZE) ** 2), rtol=1e-3)
+    far = batch | {"alpha": batch["alpha"] + 1}
+    assert torch.isclose(objective(Labels(batch), far)["coefficients"], torch.tensor(5.0 * K))
 
 
-def test_loss_is_the_weighted_sum(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
-    weights = Weights(lambda_1=0.2, lambda_2=3.0, lambda_3=5.0, lambda_4=7.0)
-    task = SupervisedTask(network(face_model).eval(), *sets, batch_size=6, seed=0, weights=weights)
+def test_stage_1_learns_the_sum_of_its_terms_and_reports_the_true_error(face_model: FaceModel, sets: Sets) -> None:
+    task = supervised(face_model, sets, 8)
     batch = task.batch(0)
-    terms = task.terms(task.model(batch["images"]), batch)
-    names = {"landmark": 0.2, "pose": 3.0, "coefficients": 5.0, "regularisation": 7.0}
-    expected = sum(w * terms[n] for n, w in names.items())
-    assert torch.isclose(task.loss(task.model, batch), torch.as_tensor(expected))
-
-
-def test_stage_1_learns_and_reports_the_true_error(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
-    task = SupervisedTask(network(face_model), *sets, batch_size=8, seed=0)
-    losses = overfit(task, task.batch(0), steps=40, lr=1e-3)
+    terms = task.objective(task.model.eval(), batch)
+    assert torch.isclose(task.loss(task.model, batch), torch.stack(list(terms.values())).sum())
+    losses = overfit(task, batch, steps=40, lr=1e-3)
     assert losses[-1] < 0.3 * losses[0]
     assert set(task.validate(task.model.eval())) == {"val_mm"}
 
@@ -118,29 +110,29 @@ def test_identity_error_measures_identity_after_alignment(face_model: FaceModel)
 
 
 @pytest.mark.parametrize("run", ["v2", "v3", "v4"])
-def test_stage_2_learns_from_the_views_alone(
-    run: str, face_model: FaceModel, sets: tuple[TripletSet, TripletSet]
-) -> None:
-    photo, align = experiment.TERMS[run]
+def test_stage_2_learns_from_the_views_alone(run: str, face_model: FaceModel, sets: Sets) -> None:
+    photo, align = TERMS[run]
     torch.manual_seed(0)
     flow = build_flow("pwcnet_tiny").eval().requires_grad_(False) if align else None
-    criterion = SelfSupervision(face_model, flow, SelfSupervisionWeights(1.0, 10.0 * photo, 0.1 * align), SIZE)
-    task = SelfSupervisedTask(network(face_model), *sets, batch_size=3, seed=0, criterion=criterion)
+    objective = SelfSupervision(face_model, flow, Weights(lambda_6=10.0 * photo, lambda_7=0.1 * align), SIZE)
+    task = TripletTask(network(face_model), objective, *sets, batch_size=3, seed=0)
     batch = task.batch(0)
     assert set(batch) == {"images", "landmarks"}  # no label, no truth
     terms = {"landmark"} | ({"photo"} if photo else set()) | ({"align"} if align else set())
-    assert set(task.terms(task.model(batch["images"]), batch)) == terms
+    assert set(objective(task.model, batch)) == terms
     losses = overfit(task, batch, steps=6, lr=5e-4)
     assert losses[-1] < losses[0]
     shown = task.validate(task.model.eval())
     assert set(shown) == {"val_mm"} | {f"val_{name}" for name in terms}
 
 
-def test_the_prior_adds_the_regularisation(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
-    criterion = SelfSupervision(face_model, None, SelfSupervisionWeights(1.0, 0, 0), SIZE)
+def test_the_prior_adds_the_regularisation(face_model: FaceModel, sets: Sets) -> None:
     model = network(face_model).eval()
     torch.nn.init.normal_(model.shape[-1].weight, std=0.5)
-    tasks = [SelfSupervisedTask(model, *sets, batch_size=3, seed=0, criterion=criterion, prior=p) for p in (0.0, 1e4)]
+    weights = (Weights(lambda_6=0, lambda_7=0, prior=p) for p in (0.0, 1e4))
+    tasks = [
+        TripletTask(model, SelfSupervision(face_model, None, w, SIZE), *sets, batch_size=3, seed=0) for w in weights
+    ]
     batch = tasks[0].batch(0)
     p = model(batch["images"])
     added = 1e4 * torch.cat([p.alpha, p.beta], 1).square().sum(1).mean()
@@ -148,47 +140,19 @@ def test_the_prior_adds_the_regularisation(face_model: FaceModel, sets: tuple[Tr
     assert torch.isclose(with_prior - without, added, rtol=1e-3)
 
 
-def test_no_truth_no_figure(face_model: FaceModel, tmp_path: Path) -> None:
-    arrays = pack_arrays(face_model, n=6, size=SIZE, n_id=K, n_exp=E)
-    write_pack(tmp_path / "p.npz", {k: v for k, v in arrays.items() if not k.startswith("truth")})
-    assert Validation(TripletSet(tmp_path / "p.npz", "val", SIZE, face_model))(network(face_model), face_model) == {}
+def test_no_truth_no_figure(face_model: FaceModel, sets: Sets, without_truth: TripletSet) -> None:
+    assert supervised(face_model, (sets[0], without_truth)).validate(network(face_model).eval()) == {}
 
 
 # ---- whole runs ----
 
 
-@pytest.fixture
-def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A folder with all that the runs start from, and the settings of a training of seconds."""
-    monkeypatch.chdir(tmp_path)
-    face_model.save(tmp_path / "data/face_model.npz")
-    for seed, name in enumerate(("300wlp", "multipie")):
-        make_pack(face_model, tmp_path / f"data/smoke/triplets/{name}.npz", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
-    torch.manual_seed(0)
-    save_weights(tmp_path / "data/smoke/pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
-    save_weights(tmp_path / "data/smoke/flow/pwcnet_tiny.safetensors", build_flow("pwcnet_tiny"), {})
-    for cached in (experiment.face_model, experiment.triplets):
-        cached.cache_clear()
-    loop = {"batch_size": 4, "threads": 1, "checkpoint_every": 2}
-    runs = {"v1": {"start": "pretrained", "loop": {"steps": 3, "lr": 1e-3}}}
-    runs |= {run: {"start": "v1", "loop": {"steps": 2, "lr": 1e-4}} for run in ("v2", "v3", "v4")}
-    mvfnet = {
-        "image_size": SIZE,
-        "n_id": K,
-        "n_exp": E,
-        "backbone": "resnet_tiny",
-        "mirror_view": 2,
-        "frozen_norm": True,
-    }
-    mvfnet |= {"weights": {}, "loop": loop, "runs": runs}
-    return {"profile": "smoke", "mvfnet": mvfnet, "flow": {"kind": "pwcnet_tiny", "path": None}}
-
-
 def test_all_four_runs_of_table_1(params: dict[str, Any], face_model: FaceModel) -> None:
     summaries = train_runs(params, "mvfnet", ["v1", "v2", "v3", "v4"], seed=0)
-    assert [s["run"] for s in summaries] == ["v1", "v2", "v3", "v4"] and [s["start"] for s in summaries[1:]] == [
-        "v1"
-    ] * 3
+    assert [(s["run"], s["start"]) for s in summaries] == [
+        ("v1", "pretrained"),
+        *((v, "v1") for v in ("v2", "v3", "v4")),
+    ]
     assert all(np.isfinite(s["val_mm"]) for s in summaries)
     folder = Path("data/smoke/runs/mvfnet/v4-s0")
     assert sorted(p.name for p in folder.iterdir()) == ["history.csv", "model.safetensors", "summary.json"]
@@ -217,17 +181,30 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any]) -> N
     assert table == Path("results/mvfnet/smoke/tuning.csv")
     rows = [line.split(",") for line in table.read_text().splitlines()]
     assert rows[0][:4] == ["run", "lr", "steps", "seed"]
-    assert [(r[0], float(r[1])) for r in rows[1:]] == [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
-    trained = [load_file(f"data/smoke/tuning/mvfnet/v2-lr{lr}-s0/model.safetensors") for lr in ("0.0001", "0.0002")]
-    assert any(
-        not torch.equal(trained[0][name], trained[1][name]) for name in trained[0]
-    )  # another rate, other weights
-    assert table.with_suffix(".json").is_file()
+    arms = [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
+    assert [(r[0], float(r[1])) for r in rows[1:]] == arms
+    assert all(np.isfinite(float(r[4])) for r in rows[1:]) and table.with_suffix(".json").is_file()
+    trained = {}
+    for path in Path("data/smoke/tuning").rglob("summary.json"):  # each rate was used: the steps are as long as it says
+        summary = json.loads(path.read_text())
+        trained[summary["run"], summary["lr"]] = load_file(path.with_name("model.safetensors"))
+    assert sorted(trained) == arms
+    start = load_file("data/smoke/runs/mvfnet/v1-s0/model.safetensors")
+    steps = {arm: _distance(weights, start) for arm, weights in trained.items()}
+    for run in ("v2", "v4"):
+        assert steps[run, 2e-4] == pytest.approx(2 * steps[run, 1e-4], rel=0.1)
     before = table.stat().st_mtime_ns
     tune(params, "mvfnet", ["v2", "v4"], [1e-4, 2e-4], 0)  # all rows are there
     assert table.stat().st_mtime_ns == before
     with pytest.raises(InputError, match=r"sv of mvfnet; known: v1"):
         tune(params, "mvfnet", ["sv"], [], 0)
+
+
+def _distance(weights: dict[str, Tensor], start: dict[str, Tensor]) -> float:
+    """How far training went from where it started."""
+    return (
+        float(sum((weights[k] - v).double().square().sum() for k, v in start.items() if v.is_floating_point())) ** 0.5
+    )
 
 
 def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
@@ -247,3 +224,29 @@ def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
     params["mvfnet"]["weights"], params["mvfnet"]["n_id"] = {}, K + 5
     with pytest.raises(InputError, match="coefficients"):
         train_run(params, "mvfnet", "v1", 1)
+    params["mvfnet"] |= {"n_id": K, "peers": {"n_alb": 10_000}}
+    with pytest.raises(InputError, match="alb"):
+        train_run(params, "mvfnet", "single", 1)
+
+
+# ---- trained networks ----
+
+
+def test_a_saved_run_loads_and_others_are_refused(face_model: FaceModel, tmp_path: Path) -> None:
+    model = network(face_model, mirror_view=2).eval()
+    path = tmp_path / "model.safetensors"
+    meta = {"paper": "mvfnet", "run": "v1", "backbone": "resnet_tiny", "n_id": K, "n_exp": E}
+    meta |= {"n_views": 3, "mirror_view": 2}
+    save_weights(path, model, meta)
+    views = Views(torch.rand(2, 3, 3, SIZE, SIZE), torch.eye(3).expand(2, 3, 3, 3))
+    one, two = (m.reconstruct(views) for m in (model, load_method(tmp_path, face_model)))
+    assert torch.equal(one.vertices, two.vertices) and set(one.parameters) == {"alpha", "beta", "pose"}
+    save_weights(path, model, meta | {"n_id": 1000})
+    with pytest.raises(InputError, match="coefficients"):
+        load_method(tmp_path, face_model)
+    save_weights(path, model, meta | {"run": "mofa", "n_alb": 5})
+    with pytest.raises(InputError, match="SingleRegressor"):
+        load_method(tmp_path, face_model)
+    save_weights(path, model, {"paper": "siamese", "run": "sv"})
+    with pytest.raises(InputError, match="mvfnet"):
+        load_method(tmp_path, face_model)

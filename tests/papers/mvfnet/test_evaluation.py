@@ -178,7 +178,7 @@ def test_bounds_on_a_tiny_twin(
     }
     config = MiccTwinConfig(3, frames=5, frame_size=128)
     make_twin("data/smoke/micc", config, face_model_files / "face_model.npz", workers=0)
-    monkeypatch.setattr(mvfnet_eval, "FACE", face_model_files / "face_model.npz")
+    monkeypatch.setattr(mvfnet_eval, "FACE_MODEL", face_model_files / "face_model.npz")
     rows = bounds(params)
     assert rows["mean_face"]["ids"].tolist() == ["01", "01", "03", "03"]
     assert rows["mean_face"]["conditions"].tolist() == ["INC", "IND"] * 2

@@ -7,30 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.datasets.triplets import TripletSet, write_pack
-from lib.models.identity_net import IdentityNet
-from lib.models.parts.encoders import build_encoder
+from lib.datasets.triplets import TripletSet
+from lib.engine.sampling import TripletSampler
+from lib.models.mvfnet import Supervision, Weights
 from lib.models.peers.genova import N_DRAWS
-from lib.models.peers.regressor import SinglePrediction, SingleRegressor, load_method
+from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.models.peers.tran import Tran, TranWeights
 from lib.morphable.model import FaceModel
-from lib.papers.mvfnet import peers as mvfnet_peers
-from lib.papers.mvfnet import training as experiment
-from lib.papers.mvfnet.peers_task import PeersTask, Supervised, single_views
-from lib.papers.mvfnet.tasks import TripletSampler, Weights
+from lib.papers.mvfnet.tasks import PeersTask, single_views
+from lib.papers.mvfnet.training import load_method, prepare
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.train import train_runs
-from tests.packs import make_pack, pack_arrays
+from tests.papers.mvfnet.conftest import A, E, K
 
-SIZE, K, E, A = 32, 10, 6, 5
-
-
-@pytest.fixture(scope="module")
-def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TripletSet, TripletSet]:
-    path = make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack.npz", n=24, size=SIZE, n_id=K, n_exp=E)
-    return TripletSet(path, "train", SIZE, face_model), TripletSet(path, "val", SIZE, face_model)
+Sets = tuple[TripletSet, TripletSet]
 
 
 def network(face: FaceModel) -> SingleRegressor:
@@ -52,8 +43,8 @@ class Oracle(torch.nn.Module):
         return self.p
 
 
-def test_the_same_triplets_as_mvfnet_view_by_view(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
-    task = PeersTask(network(face_model), Supervised(face_model), *sets, batch_size=6, seed=3)
+def test_the_same_triplets_as_mvfnet_view_by_view(face_model: FaceModel, sets: Sets) -> None:
+    task = PeersTask(network(face_model), Supervision(face_model), *sets, batch_size=6, seed=3)
     batch, triplets = task.batch(7), TripletSampler(sets[0], 6, seed=3)(7)
     assert torch.equal(batch["images"], triplets.images.flatten(0, 1)) and len(batch["images"]) == 18
     assert torch.equal(batch["alpha"][3:6], triplets.alpha[1].expand(3, -1))
@@ -63,10 +54,8 @@ def test_the_same_triplets_as_mvfnet_view_by_view(face_model: FaceModel, sets: t
     assert "truth" not in batch
 
 
-def test_stage_1_is_zero_at_the_labels_but_for_the_prior(
-    face_model: FaceModel, sets: tuple[TripletSet, TripletSet]
-) -> None:
-    objective = Supervised(face_model, Weights(lambda_4=2.0))
+def test_stage_1_is_zero_at_the_labels_but_for_the_prior(face_model: FaceModel, sets: Sets) -> None:
+    objective = Supervision(face_model, Weights(lambda_4=2.0))
     batch = PeersTask(network(face_model), objective, *sets, batch_size=6, seed=0).batch(0)
     terms = objective(Oracle(batch), batch)
     assert terms["landmark"] < 1e-3 and terms["pose"] < 1e-6 and terms["coefficients"] == 0
@@ -74,7 +63,7 @@ def test_stage_1_is_zero_at_the_labels_but_for_the_prior(
     assert torch.isclose(terms["regularisation"], 2 * both.square().sum(1).mean())
 
 
-def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
+def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: Sets) -> None:
     batch = single_views(TripletSampler(sets[0], 6, seed=0)(0).tensors())
     batch["alpha_pooled"] = 0.5 * batch["alpha"]
     tran = Tran(TranWeights(identity=4.0))
@@ -86,8 +75,8 @@ def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: tuple[TripletSe
     assert torch.isclose(at_mean["identity"], 12 * square, rtol=1e-4)  # not far enough: three times the price
 
 
-def test_learning_and_the_true_error(face_model: FaceModel, sets: tuple[TripletSet, TripletSet]) -> None:
-    task = PeersTask(network(face_model), Supervised(face_model), *sets, batch_size=6, seed=0)
+def test_learning_and_the_true_error(face_model: FaceModel, sets: Sets) -> None:
+    task = PeersTask(network(face_model), Supervision(face_model), *sets, batch_size=6, seed=0)
     optimizer = torch.optim.Adam(task.model.parameters(), lr=1e-3)
     batch, losses = task.batch(0), []
     for _ in range(15):
@@ -108,38 +97,13 @@ def test_learning_and_the_true_error(face_model: FaceModel, sets: tuple[TripletS
     assert task.validate(true)["val_mm"] < 0.02  # half precision of the truth
 
 
-def test_without_a_truth_only_the_terms(face_model: FaceModel, tmp_path: Path) -> None:
-    arrays = pack_arrays(face_model, n=6, size=SIZE, n_id=K, n_exp=E)
-    write_pack(tmp_path / "p.npz", {k: v for k, v in arrays.items() if not k.startswith("truth")})
-    val = TripletSet(tmp_path / "p.npz", "val", SIZE, face_model)
-    task = PeersTask(network(face_model), Supervised(face_model), val, val, batch_size=2, seed=0)
-    assert set(task.validate(task.model.eval())) == {
-        f"val_{k}" for k in ("landmark", "pose", "coefficients", "regularisation")
-    }
+def test_without_a_truth_only_the_terms(face_model: FaceModel, without_truth: TripletSet) -> None:
+    task = PeersTask(network(face_model), Supervision(face_model), without_truth, without_truth, batch_size=2, seed=0)
+    terms = ("landmark", "pose", "coefficients", "regularisation")
+    assert set(task.validate(task.model.eval())) == {f"val_{k}" for k in terms}
 
 
 # ---- whole runs ----
-
-
-@pytest.fixture
-def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A folder with all that the runs start from, and the settings of a training of seconds."""
-    monkeypatch.chdir(tmp_path)
-    face_model.save(tmp_path / "data/face_model.npz")
-    for seed, name in enumerate(("300wlp", "multipie")):
-        make_pack(face_model, tmp_path / f"data/smoke/triplets/{name}.npz", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
-    torch.manual_seed(0)
-    save_weights(tmp_path / "data/smoke/pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
-    meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}
-    save_weights(tmp_path / "data/smoke/identity/resnet_tiny.safetensors", IdentityNet("resnet_tiny", 16), meta)
-    for cached in (experiment.face_model, experiment.triplets):
-        cached.cache_clear()
-    runs = {"single": {"start": "pretrained", "loop": {"steps": 3, "lr": 1e-3}}}
-    runs |= {run: {"start": "single", "loop": {"steps": 2, "lr": 1e-4}} for run in ("tran", "mofa", "genova")}
-    mvfnet = {"image_size": SIZE, "n_id": K, "n_exp": E, "backbone": "resnet_tiny", "mirror_view": 2}
-    mvfnet |= {"frozen_norm": False, "weights": {}, "peers": {"n_alb": A}, "identity": {"path": None, "dim": 16}}
-    mvfnet |= {"loop": {"batch_size": 4, "threads": 1}, "runs": runs}
-    return {"profile": "smoke", "mvfnet": mvfnet}
 
 
 def test_all_peers_from_params_to_files(params: dict[str, Any], face_model: FaceModel) -> None:
@@ -155,15 +119,15 @@ def test_all_peers_from_params_to_files(params: dict[str, Any], face_model: Face
 
 
 def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="unknown run 'v9'"):
-        mvfnet_peers.prepare(params, "v9", 0)
+    with pytest.raises(InputError, match="v9"):
+        prepare(params, "v9", 0)
     with pytest.raises(InputError, match="single-s0"):
-        mvfnet_peers.prepare(params, "mofa", 0)
+        prepare(params, "mofa", 0)
     params["mvfnet"]["peers"] = {"n_alb": A, "mofa": {"phot": 1.0}}
     with pytest.raises(InputError, match="phot"):
-        mvfnet_peers.prepare(params, "single", 0)
+        prepare(params, "single", 0)
     params["mvfnet"]["peers"] = {"n_alb": A}
     train_runs(params, "mvfnet", ["single"], 0)
     Path("data/smoke/identity/resnet_tiny.safetensors").unlink()
     with pytest.raises(InputError, match="identity"):
-        mvfnet_peers.prepare(params, "genova", 0)
+        prepare(params, "genova", 0)
