@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lib.papers.toy.training import FACE, load_method
+
+from lib.papers import load_method
+
+FACE = Path("data/face_model.npz")
 
 from lib.core.mesh import Mesh
 from lib.datasets.training.read import TrainingSet
