@@ -5,10 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from lib.papers import load_method
-
-FACE = Path("data/face_model.npz")
-
 from lib.core.mesh import Mesh
 from lib.datasets.training.read import TrainingSet
 from lib.engine.runs import run_folder
@@ -16,6 +12,9 @@ from lib.metrics.evaluation import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models.base import Views
 from lib.morphable.model import FaceModel
+from lib.papers import load_method
+
+FACE = Path("data/face_model.npz")
 
 
 def subjects(params: dict[str, Any]) -> TrainingSet:
