@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.datasets.triplets import margin, write_pack
+from lib.datasets.pack import margin, write_pack
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 

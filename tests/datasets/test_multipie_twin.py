@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from lib.core.errors import InputError
-from lib.core.mapped import map_npz
 from lib.core.mesh import Mesh
 from lib.datasets.multipie.pack import cut, pack, select
 from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, Group, MultiPie
 from lib.datasets.multipie.rig import head_cameras, make_rig
 from lib.datasets.multipie.twin import Lab, MultiPieConfig, draw_recordings, make_twin, performed, subject_ids
-from lib.datasets.triplets import TripletSet, margin
+from lib.datasets.pack import margin, read_pack
+from lib.datasets.triplets import TripletSet
 from lib.landmarks.crops import fit_weak_perspective
 from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import stream
@@ -41,7 +41,7 @@ def twin(model_path, tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(twin):
     root, model = twin
-    out = root.parent / "multipie.npz"
+    out = root.parent / "packs" / "multipie"
     assert pack(root, out, CONFIG, model, workers=0) == 6
     return out
 
@@ -158,7 +158,7 @@ def test_bad_settings_are_named(bad):
 
 
 def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
-    a = map_npz(packed)
+    a = read_pack(packed)
     side = SIZE + 2 * margin(SIZE)
     assert a["images"].shape == (36, side, side, 3) and a["alpha"].shape == (36, 30) and a["beta"].shape == (36, 20)
     assert np.bincount(a["side"]).tolist() == [12, 12, 12] and a["split"].sum() == 2  # one subject, two recordings
@@ -177,7 +177,9 @@ def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
 
 def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
     a = {
-        name: torch.from_numpy(np.array(value)) for name, value in map_npz(packed).items() if value.dtype.kind in "fiu"
+        name: torch.from_numpy(np.array(value))
+        for name, value in read_pack(packed).items()
+        if value.dtype.kind in "fiu"
     }
     points = people.model.vertices(a["alpha"], a["beta"])[:, people.model.landmarks] @ a["R"].transpose(1, 2)
     seen = a["scale"][:, None, None] * points[..., :2] * torch.tensor([1.0, -1.0]) + a["t2d"][:, None]
@@ -190,18 +192,19 @@ def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
 def test_pack_resumes_and_repairs(twin, packed):
     root, model = twin
     assert pack(root, packed, CONFIG, model, workers=0) == 0
-    before = packed.read_bytes()
-    packed.write_bytes(before[:1000])
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    (packed / "images.npy").write_bytes(before["images.npy"][:1000])
     assert pack(root, packed, CONFIG, model, workers=0) == 6
-    assert packed.read_bytes() == before and not list(packed.parent.glob(".multipie-*"))
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+    assert not list(packed.parent.glob(".multipie-*"))
 
 
 def test_wrong_direction_is_refused(twin, tmp_path):
     from dataclasses import replace
 
     with pytest.raises(InputError, match=r"data\.multipie\.sign"):
-        pack(twin[0], tmp_path / "x.npz", replace(CONFIG, sign=-1), twin[1], workers=0)
-    assert not (tmp_path / "x.npz").exists()
+        pack(twin[0], tmp_path / "x", replace(CONFIG, sign=-1), twin[1], workers=0)
+    assert not (tmp_path / "x").exists()
 
 
 def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
@@ -216,8 +219,8 @@ def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
     side = next(name for name in points if "_190_" in name)
     points[side] = points[side.replace("_190_", "_051_")]
     file.write_text(json.dumps(points))
-    pack(root, tmp_path / "x.npz", CONFIG, twin[1], workers=0)
-    assert len(map_npz(tmp_path / "x.npz")["side"]) == 35
+    pack(root, tmp_path / "x", CONFIG, twin[1], workers=0)
+    assert len(read_pack(tmp_path / "x")["side"]) == 35
 
 
 def test_selection_is_random_but_fixed(twin):

@@ -11,14 +11,15 @@ from PIL import Image
 from scipy.io import savemat
 
 from lib.core.errors import InputError
+from lib.datasets.folder import read_picture
 from lib.datasets.w300lp.pack import Labeller, choose_views
 from lib.datasets.w300lp.read import (
     SHAPE_MODEL,
+    SIZE,
     W300LP,
     camera_to_pose,
     pose_rotation,
     pose_to_camera,
-    read_image,
     read_label,
 )
 from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
@@ -213,12 +214,12 @@ def test_damaged_and_missing_files_are_named(tmp_path, reference):
         read_label(tmp_path / "X_0.mat", reference)
     with pytest.raises(InputError, match="no such file"):
         read_label(tmp_path / "X_1.mat", reference)
-    with pytest.raises(InputError, match="not a readable image"):
-        read_image(tmp_path / "X_0.jpg")
+    with pytest.raises(InputError, match="not a readable picture"):
+        read_picture(tmp_path / "X_0.jpg")
     with pytest.raises(InputError, match="450 x 450 px, found 225 x 450"):
-        read_image(tmp_path / "X_1.jpg")
+        read_picture(tmp_path / "X_1.jpg", (SIZE, SIZE))
     with pytest.raises(InputError, match="no such file"):
-        read_image(tmp_path / "X_2.jpg")
+        read_picture(tmp_path / "X_2.jpg")
 
 
 # ---- the folder ----

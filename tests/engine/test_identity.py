@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from lib.core.arrays import save_arrays
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine.pretraining.identity import (
     IdentityTask,
@@ -46,23 +46,22 @@ def write_set(root: Path, face: FaceModel) -> None:
     stripes = torch.from_numpy(rng.random((S, 3, SIZE, 1))).float().repeat_interleave(V, 0).expand(-1, -1, -1, SIZE)
     images = torch.where(mask[:, None], stripes, images)
     pixels = (images * 255).byte().permute(0, 2, 3, 1).reshape(S, V, SIZE, SIZE, 3).numpy()
-    save_npz_atomic(
-        root / "shard_000.npz",
-        compressed=False,
-        images=pixels,
-        K=K.reshape(S, V, 3, 3).numpy(),
-        R=R.reshape(S, V, 3, 3).numpy(),
-        t=t.reshape(S, V, 3).numpy(),
-        landmarks=camera.project(vertices[:, face.landmarks].repeat_interleave(V, 0))[..., :2]
+    arrays = {
+        "images": pixels,
+        "K": K.reshape(S, V, 3, 3).numpy(),
+        "R": R.reshape(S, V, 3, 3).numpy(),
+        "t": t.reshape(S, V, 3).numpy(),
+        "landmarks": camera.project(vertices[:, face.landmarks].repeat_interleave(V, 0))[..., :2]
         .view(S, V, 68, 2)
         .numpy(),
-        yaw=yaw.numpy(),
-        vertices=(vertices - face.mean).numpy().astype(np.float16),
-        size=np.ones(S, np.float32),
-        split=np.digitize(np.arange(S), (16, 20)).astype(np.uint8),
-        subject=np.array([f"t{i:06d}" for i in range(S)]),
-        signature=np.array("test"),
-    )
+        "yaw": yaw.numpy(),
+        "vertices": (vertices - face.mean).numpy().astype(np.float16),
+        "size": np.ones(S, np.float32),
+        "split": np.digitize(np.arange(S), (16, 20)).astype(np.uint8),
+        "subject": np.array([f"t{i:06d}" for i in range(S)]),
+        "signature": np.array("test"),
+    }
+    save_arrays(root / "shard_000", arrays)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.core.files import save_npz_atomic
+from lib.core.arrays import save_arrays
 from lib.datasets.training.read import TrainingSet
 from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.sampling import nearest_views
@@ -39,20 +39,20 @@ def data(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Tra
     for i in range(8):
         level = (128 + 40 * alpha[:, i]).clamp(0, 255).numpy()
         images[:, :, 4 * i : 4 * i + 4, 8:24] = level[:, None, None, None, None]
-    save_npz_atomic(
-        root / "shard_000.npz",
-        images=images.astype(np.uint8),
-        K=K.reshape(S, V, 3, 3).numpy(),
-        R=R.reshape(S, V, 3, 3).numpy(),
-        t=t.reshape(S, V, 3).numpy(),
-        landmarks=uv.reshape(S, V, 68, 2).numpy(),
-        yaw=yaw.numpy(),
-        vertices=(vertices - face_model.mean).numpy().astype(np.float16),
-        size=np.ones(S, np.float32),
-        split=np.zeros(S, np.uint8),
-        subject=np.array([f"t{i:06d}" for i in range(S)]),
-        signature=np.array("test"),
-    )
+    arrays = {
+        "images": images.astype(np.uint8),
+        "K": K.reshape(S, V, 3, 3).numpy(),
+        "R": R.reshape(S, V, 3, 3).numpy(),
+        "t": t.reshape(S, V, 3).numpy(),
+        "landmarks": uv.reshape(S, V, 68, 2).numpy(),
+        "yaw": yaw.numpy(),
+        "vertices": (vertices - face_model.mean).numpy().astype(np.float16),
+        "size": np.ones(S, np.float32),
+        "split": np.zeros(S, np.uint8),
+        "subject": np.array([f"t{i:06d}" for i in range(S)]),
+        "signature": np.array("test"),
+    }
+    save_arrays(root / "shard_000", arrays)
     return TrainingSet(root, "train", face_model)
 
 

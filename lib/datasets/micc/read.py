@@ -26,6 +26,7 @@ from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.core.progress import log
 from lib.core.views import TARGET_YAW, VIEWS
+from lib.datasets.folder import data_root
 from lib.datasets.micc.frames import STREAM_NAME, MiccFrame, frames_in
 from lib.datasets.micc.mjpeg import jpeg_spans
 from lib.landmarks.crops import fit_weak_perspective
@@ -355,10 +356,4 @@ def open_micc(
     layout = MiccLayout(frames=(pattern,)) if pattern else MiccLayout()
     detector = params.get("photos", {}).get("detector", "auto") if detect and values.get("root") else None
     skip = tuple(values.get("skip", FLAWED)) if skip is None else skip
-    return Micc(data_root(params), strict, skip, mean_landmarks, detector, layout=layout)
-
-
-def data_root(params: dict[str, Any]) -> Path:
-    """Folder to read: `data.micc.root` of the parameters (the real data) or the twin of the active profile."""
-    root = params.get("data", {}).get("micc", {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / "micc"
+    return Micc(data_root(params, "micc"), strict, skip, mean_landmarks, detector, layout=layout)

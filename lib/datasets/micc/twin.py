@@ -25,6 +25,7 @@ import numpy as np
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
+from lib.datasets.folder import FOLDERS
 from lib.datasets.micc.read import FLAWED, Micc
 from lib.landmarks.files import write_ljson
 from lib.morphable.detail import subdivision
@@ -247,7 +248,7 @@ def _write(part: Part) -> None:
 TWIN = Twin(
     module="lib.datasets.micc.twin",
     section="data.micc",
-    folder="micc",
+    folder=FOLDERS["micc"],
     config=MiccTwinConfig,
     unit="subjects",
     parts=lambda config: [f"{number:02d}" for number in range(1, config.n_subjects + 1)],

@@ -25,6 +25,7 @@ from lib.core.errors import InputError
 from lib.core.progress import log
 from lib.core.views import FRONT as FRONT_VIEW
 from lib.core.views import LEFT, RIGHT, VIEWS
+from lib.datasets.folder import read_picture
 from lib.landmarks.files import multipie_labels, read_json, read_multipie_label, values_of
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class MultiPie:
         for camera in sorted(group.views, key=lambda c: (self.sides[c], c)):
             path = group.views[camera]
             try:
-                image = read_picture(path)
+                image = read_picture(path, IMAGE_SIZE)
                 views.append(View(path, camera, self.sides[camera], image, self.landmarks(path, image)))
             except InputError as error:
                 self._leave_out(path.name, error)
@@ -257,7 +258,9 @@ class MultiPie:
             from lib.landmarks.detect import make_detector
 
             self._detector = make_detector(self._detector)
-        faces = self._detector.detect((read_picture(path) if image is None else image).astype(np.float32) / 255)
+        faces = self._detector.detect(
+            (read_picture(path, IMAGE_SIZE) if image is None else image).astype(np.float32) / 255
+        )
         if not faces:
             raise InputError(path, "no face was found")
         return faces[0].landmarks.astype(np.float64)
@@ -324,21 +327,6 @@ def check_direction(yaw: dict[str, np.ndarray], sign: int = 1, where: str = "dat
         )
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """A picture (480, 640, 3) uint8 RGB. Raises InputError: unreadable, or another size."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            if opened.size != IMAGE_SIZE:
-                raise InputError(path, f"640 x 480 px, found {opened.width} x {opened.height}", "no resized copies")
-            return np.asarray(opened.convert("RGB"))
-    except InputError:
-        raise
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise InputError(path, f"not a readable picture ({error})") from error
-
-
 def validation_subjects(subjects: Sequence[str], share: float, seed: int) -> set[str]:
     """A random share of the subjects, at least one of several; subjects of one split are in no other."""
     ordered = sorted(set(subjects))
@@ -370,9 +358,3 @@ def _pictures(data: Path) -> Iterator[Path]:
 
 def _by_name(entry: os.DirEntry) -> str:
     return entry.name
-
-
-def data_root(params: dict[str, Any]) -> Path:
-    """Folder to read: `data.multipie.root` of the parameters (the real data) or the twin of the active profile."""
-    root = params.get("data", {}).get("multipie", {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / "multipie"

@@ -22,6 +22,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
+from lib.datasets.folder import FOLDERS
 from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
 from lib.renderers.shading import ambient_light
@@ -248,7 +249,7 @@ def _write(part: Part) -> None:
 TWIN = Twin(
     module="lib.datasets.multipie.twin",
     section="data.multipie",
-    folder="multipie",
+    folder=FOLDERS["multipie"],
     config=MultiPieConfig,
     unit="subjects",
     parts=lambda config: subject_ids(config.n_subjects),

@@ -8,7 +8,6 @@ participants' video folders are not public, so everything else is found by the p
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -167,9 +166,3 @@ def require_triangles(path: Path) -> None:
         for number, line in enumerate(stream, 1):
             if line[:2] == b"f " and len(line.split(b"#")[0].split()) != 4:
                 raise InputError(path, f"triangles only; line {number} has another face", "triangulate the mesh")
-
-
-def data_root(params: dict[str, Any]) -> Path:
-    """Folder to read: `data.threedfaw.root` of the parameters (the real data) or the twin of the active profile."""
-    root = params.get("data", {}).get("threedfaw", {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / "3dfaw"

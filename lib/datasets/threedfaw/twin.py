@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter1d
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
+from lib.datasets.folder import FOLDERS
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.synthesis.backdrop import Backdrops, sample_backdrops
 from lib.synthesis.light import Lights, sample_lights
@@ -174,7 +175,7 @@ def _list(root: Path, config: TwinConfig, face_model: Path) -> None:
 TWIN = Twin(
     module="lib.datasets.threedfaw.twin",
     section="data.threedfaw",
-    folder="3dfaw",
+    folder=FOLDERS["threedfaw"],
     config=TwinConfig,
     unit="subjects",
     parts=_subjects,

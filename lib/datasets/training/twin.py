@@ -2,8 +2,7 @@
 
     python -m lib.datasets.training.twin --params params.yaml
 
-writes data/<profile>/train/shard_000.npz and so on. A shard that exists, is whole and was made from the same settings and
-face model is kept, so an interrupted run resumes; shards do not depend on the order or number of worker processes.
+writes data/<profile>/train/shard_000/<array>.npy and so on.
 
 Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels of the crop, angles in degrees):
 
@@ -24,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.core.arrays import save_arrays
 from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
+from lib.datasets.folder import FOLDERS
 from lib.landmarks.crops import crop_camera, crop_transform
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
@@ -144,18 +144,18 @@ def make_shard(people: People, config: TrainingSetConfig, index: int) -> dict[st
 
 def shard_path(root: str | Path, index: int) -> Path:
     """Where shard `index` of the set in folder `root` is."""
-    return Path(root) / f"shard_{index:03d}.npz"
+    return Path(root) / f"shard_{index:03d}"
 
 
 def _write(part: Part) -> None:
     arrays = make_shard(part.people, part.config, part.index)
-    save_npz_atomic(part.folder / f"{part.name}.npz", signature=part.signature, **arrays)
+    save_arrays(part.folder / part.name, arrays | {"signature": part.signature})
 
 
 TWIN = Twin(
     module="lib.datasets.training.twin",
     section="data.train",
-    folder="train",
+    folder=FOLDERS["train"],
     config=TrainingSetConfig,
     unit="shards",
     parts=lambda config: [f"shard_{i:03d}" for i in range(config.n_shards)],

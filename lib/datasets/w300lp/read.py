@@ -12,8 +12,9 @@ taken from `Pose_Para`. Two things about the files' pixels are easy to get wrong
 In the files' matrices positive yaw turns the face to the image's left; in ours, to the right.
 """
 
+import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import Tensor
 from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
 from lib.core.progress import log
+from lib.datasets.folder import read_picture
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 SUBSETS = ("AFW", "HELEN", "IBUG", "LFPW")
@@ -174,25 +176,6 @@ def _misfit(landmarks: np.ndarray, camera: WeakPerspectiveCamera, reference: np.
     return float(np.sqrt((error**2).sum(1).mean()) / float(camera.scale[0]))
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image (450, 450, 3) uint8 RGB. Raises InputError when missing, unreadable or of another size."""
-    from PIL import Image
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no such file", "every .mat has a .jpg of the same name beside it")
-    try:
-        with Image.open(path) as image:
-            if image.size != (SIZE, SIZE):
-                width, height = image.size
-                raise InputError(path, f"an image of {SIZE} x {SIZE} px, found {width} x {height}")
-            return np.asarray(image.convert("RGB"))
-    except InputError:
-        raise
-    except Exception as error:  # PIL raises OSError, SyntaxError, DecompressionBomb... on damaged files
-        raise InputError(path, f"not a readable image ({error})") from error
-
-
 # ---- the folder ----
 @dataclass
 class View:
@@ -204,8 +187,8 @@ class View:
     flipped: bool = False
 
     def image(self) -> np.ndarray:
-        """(450, 450, 3) uint8 RGB; InputError as `read_image`."""
-        return read_image(self.path)
+        """(450, 450, 3) uint8 RGB; InputError as `read_picture`."""
+        return read_picture(self.path, (SIZE, SIZE))
 
 
 @dataclass
@@ -286,6 +269,15 @@ class W300LP:
     def __len__(self) -> int:
         return len(self.faces)
 
+    def subset(self, faces: Sequence[str]) -> "W300LP":
+        """The same set with these faces only and nothing counted yet; small enough to send to a worker process."""
+        part = copy.copy(self)
+        wanted = {name for face in faces for name in (face, face.replace("/", "_Flip/", 1))}
+        part.faces, part.files = list(faces), {name: steps for name, steps in self.files.items() if name in wanted}
+        part.skipped, part.without = {}, dict.fromkeys(self.without, 0)
+        part.y_flipped = part.filled = 0
+        return part
+
     def counts(self) -> tuple[int, ...]:
         """Numbers so far, in the order of `COUNTS`."""
         return len(self.skipped), self.y_flipped, self.filled, *self.without.values()
@@ -347,9 +339,3 @@ class W300LP:
         if not path.is_file():
             return None
         return numbers(path, load_mat(path, ("sigma",))["sigma"], "sigma", (None, 1))[:, 0]
-
-
-def data_root(params: dict[str, Any]) -> Path:
-    """Folder to read: `data.w300lp.root` of the parameters (the real data) or the twin of the active profile."""
-    root = params.get("data", {}).get("w300lp", {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / "300W_LP"

@@ -26,6 +26,7 @@ import torch
 from lib.core.arrays import save_mat
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, save_npz_atomic
+from lib.datasets.folder import FOLDERS
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
 from lib.fit.single import fit_labels
@@ -229,7 +230,7 @@ def _count(config: W300LPConfig, face_model: Path) -> str:
 TWIN = Twin(
     module="lib.datasets.w300lp.twin",
     section="data.w300lp",
-    folder="300W_LP",
+    folder=FOLDERS["w300lp"],
     config=W300LPConfig,
     unit=f"shards of {SHARD} faces",
     parts=lambda config: [f"shard_{i:03d}" for i in range(config.n_shards)],
