@@ -21,6 +21,12 @@ settings.load_profile("repo")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden", action="store_true", help="write tests/golden/numbers.json (see its __init__.py)"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One thread for torch, where it is used at all."""
     import torch

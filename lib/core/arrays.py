@@ -1,6 +1,7 @@
-"""Numbers from files of others: MATLAB files without surprises, and arrays whose shape and values are checked."""
+"""Arrays in folders of .npy files, in MATLAB files, and from files of others whose shape and values are checked."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,27 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes
+
+
+class Pieces:
+    """One array, cut along its first axis into rows of others, which are read one after the other when it is written."""
+
+    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """parts: arrays with equal shapes but for the first axis, and which rows (K,) of each."""
+        self.parts, self.dtype = parts, parts[0][0].dtype
+        self.shape = (sum(len(rows) for _, rows in parts), *parts[0][0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def save(self, path: Path) -> None:
+        """Write the whole as one .npy."""
+        whole = np.lib.format.open_memmap(path, "w+", self.dtype, self.shape)
+        start = 0
+        for array, rows in self.parts:
+            whole[start : start + len(rows)] = array[rows]
+            start += len(rows)
+        whole.flush()
 
 
 def load_mat(path: str | Path, required: Sequence[str] = (), advice: str = "") -> dict[str, Any]:
@@ -63,3 +85,49 @@ def numbers(path: str | Path, value: Any, name: str, *shapes: tuple[int | None, 
 
 def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(found) == len(wanted) and all(m > 0 if n is None else n == m for n, m in zip(wanted, found, strict=True))
+
+
+def save_arrays(folder: str | Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as <name>.npy into a folder, which appears whole in one step and replaces one of its name.
+
+    What is given as `Pieces` need not fit into memory.
+
+    Raises:
+        InputError: there is a folder of this name that holds other things.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and all(path.suffix == ".npy" for path in folder.iterdir())):
+        raise InputError(folder, "a folder of arrays or nothing: what is there is something else")
+    unfinished = folder.with_name(f".{folder.name}-unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name, value in arrays.items():
+        if isinstance(value, Pieces):
+            value.save(unfinished / f"{name}.npy")
+        else:
+            np.save(unfinished / f"{name}.npy", np.asarray(value), allow_pickle=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+
+
+def load_arrays(folder: str | Path, required: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """All arrays of a folder of `save_arrays`, read-only and memory-mapped: only what is used is read.
+
+    Raises:
+        InputError: no such folder, a damaged or truncated file, Python objects, or one of `required` is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder of arrays")
+    arrays = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                path, f"not a readable .npy file ({error})", "delete the folder and build it again"
+            ) from error
+    missing = [name for name in required if name not in arrays]
+    if missing:
+        raise InputError(folder, f"lacks {', '.join(missing)} (has {', '.join(arrays) or 'nothing'})")
+    return arrays

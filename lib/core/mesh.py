@@ -1,9 +1,10 @@
 """Triangle meshes: read OBJ, PLY and VRML, write OBJ and PLY, vertex order and count always kept.
 
-Own readers, because general mesh libraries merge, split or reorder vertices, and every per-vertex correspondence in
-this repository (landmarks, regions, true errors) hangs on the index of a vertex.
+Own readers of OBJ and VRML, because general mesh libraries merge, split or reorder their vertices, and every per-vertex
+correspondence in this repository (landmarks, regions, true errors) hangs on the index of a vertex. PLY is trimesh's.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,6 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes
-
-_PLY_TYPES = {
-    **dict.fromkeys(("char", "int8"), "i1"),
-    **dict.fromkeys(("uchar", "uint8"), "u1"),
-    **dict.fromkeys(("short", "int16"), "i2"),
-    **dict.fromkeys(("ushort", "uint16"), "u2"),
-    **dict.fromkeys(("int", "int32"), "i4"),
-    **dict.fromkeys(("uint", "uint32"), "u4"),
-    **dict.fromkeys(("float", "float32"), "f4"),
-    **dict.fromkeys(("double", "float64"), "f8"),
-}
 
 
 @dataclass
@@ -175,109 +165,26 @@ def _read_wrl(path: Path) -> Mesh:
 
 
 def _read_ply(path: Path) -> Mesh:
-    """PLY 1.0, ASCII or binary, vertex element with x y z (and red green blue), face element with an index list."""
-    content = path.read_bytes()
-    if not content.startswith(b"ply"):
-        raise InputError(path, "a file beginning 'ply'")
-    end = content.find(b"end_header")
-    if end < 0:
-        raise InputError(path, "a PLY header closed by end_header")
-    body = content[content.index(b"\n", end) + 1 :]
-    form = ""
-    elements: list[tuple[str, int, list[list[str]]]] = []
-    for words in (line.split() for line in content[:end].decode("ascii", "replace").splitlines()):
-        if words[:1] == ["format"]:
-            form = words[1]
-        elif words[:1] == ["element"]:
-            elements.append((words[1], int(words[2]), []))
-        elif words[:1] == ["property"]:
-            elements[-1][2].append(words[1:])
-    if form not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise InputError(path, f"ascii or binary PLY, found format {form or 'missing'}")
-    if form == "ascii":
-        return _ply_mesh(*_ply_ascii(body, elements))
-    return _ply_mesh(*_ply_binary(body, elements, "<" if "little" in form else ">"))
+    """PLY, ASCII or binary, by trimesh without its processing: vertices as in the file, further properties ignored."""
+    from trimesh.exchange.ply import load_ply
 
-
-_Elements = list[tuple[str, int, list[list[str]]]]
-_Parsed = tuple[dict[str, np.ndarray], list[list[int]] | np.ndarray]
-
-
-def _ply_ascii(body: bytes, elements: _Elements) -> _Parsed:
-    lines = [line for line in body.splitlines() if line.strip()]
-    columns: dict[str, np.ndarray] = {}
-    polygons: list[list[int]] = []
-    at = 0
-    for name, count, properties in elements:
-        block, at = lines[at : at + count], at + count
-        if len(block) < count:
-            raise ValueError(f"{count} {name} lines announced, {len(block)} found")
-        if name == "vertex":
-            table = _table(block)
-            columns = {words[-1]: table[:, i] for i, words in enumerate(properties) if count}
-        elif name == "face":
-            for row in (line.split() for line in block):
-                size = int(row[0])
-                if len(row) < size + 1:
-                    raise ValueError("a face line shorter than its count says")
-                polygons.append([int(word) for word in row[1 : size + 1]])
-    return columns, polygons
-
-
-def _ply_binary(body: bytes, elements: _Elements, order: str) -> _Parsed:
-    columns: dict[str, np.ndarray] = {}
-    polygons: list[list[int]] | np.ndarray = []
-    at = 0
-    for name, count, properties in elements:
-        if not any(words[0] == "list" for words in properties):
-            kind = np.dtype([(words[-1], order + _PLY_TYPES[words[0]]) for words in properties])
-            rows = np.frombuffer(body, kind, count, at)
-            at += kind.itemsize * count
-            if name == "vertex":
-                columns = {field: rows[field].astype(np.float64) for field in kind.names or ()}
-            continue
-        block, at = _ply_binary_lists(body, at, count, properties, order)
-        if name == "face":
-            polygons = block
-    return columns, polygons
-
-
-def _ply_binary_lists(
-    body: bytes, at: int, count: int, properties: list[list[str]], order: str
-) -> tuple[list[list[int]] | np.ndarray, int]:
-    """One element with list properties; the first list is the polygon. All-triangle blocks take the fast way."""
-    if len(properties) == 1:
-        _, size, item, _ = properties[0]
-        kind = np.dtype([("n", order + _PLY_TYPES[size]), ("i", order + _PLY_TYPES[item], 3)])
-        if at + kind.itemsize * count <= len(body):
-            rows = np.frombuffer(body, kind, count, at)
-            if (rows["n"] == 3).all():
-                return rows["i"].astype(np.int64), at + kind.itemsize * count
-    polygons: list[list[int]] = []
-    for _ in range(count):
-        polygon: list[int] | None = None
-        for words in properties:
-            if words[0] == "list":
-                size_type, item_type = np.dtype(order + _PLY_TYPES[words[1]]), np.dtype(order + _PLY_TYPES[words[2]])
-                length = int(np.frombuffer(body, size_type, 1, at)[0])
-                values = np.frombuffer(body, item_type, length, at + size_type.itemsize)
-                at += size_type.itemsize + item_type.itemsize * length
-                polygon = values.astype(np.int64).tolist() if polygon is None else polygon
-            else:
-                at += np.dtype(_PLY_TYPES[words[0]]).itemsize
-        polygons.append(polygon or [])
-    return polygons, at
-
-
-def _ply_mesh(columns: dict[str, np.ndarray], polygons: list[list[int]] | np.ndarray) -> Mesh:
-    if not {"x", "y", "z"} <= set(columns):
-        raise ValueError("no x, y, z among the vertex properties")
-    vertices = np.stack([columns[axis] for axis in "xyz"], axis=1)
-    colors = None
-    if {"red", "green", "blue"} <= set(columns):
-        colors = np.stack([columns[channel] for channel in ("red", "green", "blue")], axis=1)
-        colors = colors / 255.0 if colors.size and colors.max() > 1.0 else colors
-    return Mesh(vertices, polygons if isinstance(polygons, np.ndarray) else _fan(polygons), colors)
+    try:
+        found = load_ply(io.BytesIO(path.read_bytes()), fix_texture=False, prefer_color="vertex", skip_materials=True)
+    except Exception as error:  # whatever a damaged file makes it stumble over
+        reason = f"damaged PLY content ({type(error).__name__}: {error})"
+        raise InputError(path, reason, "save it anew as triangles, keeping the order of the vertices") from error
+    faces = np.asarray(found.get("faces", ()), dtype=np.int64)
+    announced = {name: element["length"] for name, element in found["metadata"]["_ply_raw"].items()}
+    for name, count in (("vertex", len(found.get("vertices", ()))), ("face", len(faces))):
+        if count < announced.get(name, 0):
+            raise InputError(path, f"{announced[name]} {name} entries announced, {count} found")
+    if faces.size and faces.shape[-1] != 3:
+        faces = _fan(faces.tolist())
+    colors = found.get("vertex_colors")
+    if colors is not None:
+        colors = np.asarray(colors)[:, :3]
+        colors = colors / 255.0 if colors.dtype == np.uint8 or colors.max() > 1.0 else colors
+    return Mesh(np.asarray(found.get("vertices", np.zeros((0, 3))), dtype=np.float64), faces, colors)
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -309,25 +216,9 @@ def write_obj(path: str | Path, mesh: Mesh) -> None:
 
 def write_ply(path: str | Path, mesh: Mesh) -> None:
     """Binary little-endian PLY, float32 coordinates, 8-bit colours."""
-    fields = [(axis, "<f4") for axis in "xyz"]
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        "comment unit: millimetre",
-        f"element vertex {len(mesh.vertices)}",
-    ]
-    header += [f"property float {axis}" for axis in "xyz"]
-    if mesh.colors is not None:
-        fields += [(channel, "u1") for channel in ("red", "green", "blue")]
-        header += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
-    header += [f"element face {len(mesh.faces)}", "property list uchar int vertex_indices", "end_header"]
-    vertices = np.zeros(len(mesh.vertices), dtype=fields)
-    for i, axis in enumerate("xyz"):
-        vertices[axis] = mesh.vertices[:, i]
-    if mesh.colors is not None:
-        levels = np.clip(np.rint(mesh.colors * 255.0), 0, 255)
-        for i, channel in enumerate(("red", "green", "blue")):
-            vertices[channel] = levels[:, i]
-    faces = np.zeros(len(mesh.faces), dtype=[("n", "u1"), ("i", "<i4", 3)])
-    faces["n"], faces["i"] = 3, mesh.faces
-    atomic_write_bytes(path, "\n".join(header).encode("ascii") + b"\n" + vertices.tobytes() + faces.tobytes())
+    from trimesh import Trimesh
+    from trimesh.exchange.ply import export_ply
+
+    levels = None if mesh.colors is None else np.clip(np.rint(mesh.colors * 255.0), 0, 255).astype(np.uint8)
+    plain = Trimesh(mesh.vertices, mesh.faces, vertex_colors=levels, process=False)
+    atomic_write_bytes(path, export_ply(plain, vertex_normal=False, include_attributes=False))

@@ -25,7 +25,6 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from lib.core.errors import InputError, unknown
-from lib.core.files import atomic_write_text
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -195,15 +194,3 @@ def _mappings(tree: dict[str, Any], place: str = "") -> Iterator[tuple[str, set[
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _mappings(value, f"{place}.{key}" if place else str(key))
-
-
-def use_profile(name: str, path: str | Path = "params.yaml", *, force: bool = False) -> bool:
-    """Make a profile the active one. True when params.yaml was (re)written."""
-    source = PROFILE_FOLDER / f"{name}.yaml"
-    if not source.is_file():
-        known = ", ".join(sorted(p.stem for p in PROFILE_FOLDER.glob("*.yaml")))
-        raise InputError(name, f"no such profile; there are {known}")
-    if not force and Path(path).is_file() and load_params(path).get("profile") == name:
-        return False
-    atomic_write_text(path, source.read_text(encoding="utf-8"))
-    return True

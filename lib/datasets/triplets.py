@@ -1,124 +1,20 @@
-"""Packs of face crops in groups of views, and the triplets (front, left, right) drawn from them.
+"""Triplets (front, left, right) drawn from packs (lib.datasets.pack).
 
-A pack is one uncompressed npz, written by the makers and readers of 300W-LP and Multi-PIE alike. Its crops are larger
-than a network's input by `margin(size)` on every side, so that the jitter of MVF-Net (section 4.2: a random shift of 0 to
-0.05 of the input size) cuts another window and interpolates nothing. Views are in the order front, left, right
-everywhere; "left" is a face turned towards the image's left (negative yaw). Landmarks in a pack may be labels or
-detections, and labels may be biased: only `truth` is the truth, and no training reads it.
+"Left" is a face turned towards the image's left (negative yaw). No training reads the truth that a twin's pack holds.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
-from lib.core.mapped import map_npz
 from lib.core.views import TARGET_YAW
+from lib.datasets.pack import JITTER, ROW, SPLITS, margin, read_pack
 from lib.landmarks.crops import mirror_image, mirror_landmarks, mirror_vertices, mirror_weak_camera
 from lib.morphable.model import FaceModel
-
-JITTER = 0.05
-"""Largest shift of the window as a share of its side (MVF-Net, section 4.2)."""
-
-SPLITS = ("train", "val")
-
-_ROW = {
-    "images": (np.uint8, (None, None, 3)),
-    "landmarks": (np.float32, (68, 2)),
-    "scale": (np.float32, ()),
-    "R": (np.float32, (3, 3)),
-    "t2d": (np.float32, (2,)),
-    "alpha": (np.float32, (None,)),
-    "beta": (np.float32, (None,)),
-    "quality": (np.float32, ()),
-    "side": (np.int8, ()),
-    "yaw": (np.float32, ()),
-    "light": (np.int32, ()),
-    "group": (np.int32, ()),
-}
-"""Of every view: name -> dtype and shape of one row (None: any size)."""
-
-_REQUIRED = (*_ROW, "group_subject", "split", "subject", "signature")
-
-
-def margin(size: int) -> int:
-    """Pixels that a pack's crops are larger than `size` on each side: the largest jitter and one to spare."""
-    return math.ceil(JITTER * size) + 1
-
-
-def write_pack(path: str | Path, arrays: dict[str, Any]) -> None:
-    """Check and write a pack.
-
-    Of M views, P = size + 2 margin(size):
-        images (M, P, P, 3) uint8 RGB; landmarks (M, 68, 2) px of that image; scale (M,) px/mm, R (M, 3, 3), t2d (M, 2) px:
-        weak-perspective camera in the same pixels; alpha (M, K), beta (M, E) label coefficients in standard deviations;
-        quality (M,) rms landmark residual of the label in mm; side (M,) 0 front, 1 left, 2 right; yaw (M,) degrees;
-        light (M,) which light; group (M,) the face and instant that the view belongs to.
-    Of G groups: group_subject (G,) index of the subject; split (G,) 0 train, 1 val. Of the subjects: subject (names).
-    signature: text, fingerprint of what the pack was made from. Optional, for T groups of a twin's validation split:
-        truth_group (T,) int, truth (T, N, 3) true neutral vertices minus `FaceModel.mean`, mm, at mean size.
-
-    Raises:
-        ValueError: a name is missing or unknown, or a shape or value is wrong; the message names it.
-    """
-    unknown = set(arrays) - {*_REQUIRED, "truth", "truth_group"}
-    missing = [name for name in _REQUIRED if name not in arrays]
-    if unknown or missing:
-        raise ValueError(f"pack {path}: missing {missing or 'nothing'}, unknown {sorted(unknown) or 'nothing'}")
-    plain: dict[str, Any] = {name: np.asarray(arrays[name], dtype) for name, (dtype, _) in _ROW.items()}
-    plain |= {"group_subject": np.asarray(arrays["group_subject"], np.int32)}
-    plain |= {"split": np.asarray(arrays["split"], np.uint8)}
-    plain |= {"subject": np.asarray(arrays["subject"], str), "signature": np.asarray(str(arrays["signature"]))}
-    if "truth" in arrays:
-        plain["truth"] = np.asarray(arrays["truth"], np.float16)
-        plain["truth_group"] = np.asarray(arrays["truth_group"], np.int32)
-    problem = _problem(plain, deep=True)
-    if problem:
-        raise ValueError(f"pack {path}: {problem}")
-    save_npz_atomic(path, **plain)
-
-
-def _problem(a: dict[str, np.ndarray], deep: bool) -> str | None:
-    """What is wrong with a pack's arrays, or None. deep: look at every value, not at shapes and indices alone."""
-    m = len(a["images"])
-    for name, (_, shape) in _ROW.items():
-        found = a[name].shape
-        if len(found) != 1 + len(shape) or found[0] != m:
-            return f"{name} of shape {(m, *shape)}, found {found}"
-        if any(want not in (None, have) for want, have in zip(shape, found[1:], strict=True)):
-            return f"{name} of shape {(m, *shape)}, found {found}"
-    if m == 0:
-        return "no views"
-    if a["images"].shape[1] != a["images"].shape[2]:
-        return f"square images, found {a['images'].shape[1:3]}"
-    g, s = len(a["group_subject"]), len(a["subject"])
-    if a["split"].shape != (g,) or a["group_subject"].shape != (g,):
-        return f"split and group_subject of one length, found {a['split'].shape} and {a['group_subject'].shape}"
-    for name, limit in (("group", g), ("group_subject", s), ("side", 3), ("split", len(SPLITS))):
-        if a[name].size and not (0 <= a[name].min() and a[name].max() < limit):
-            return f"{name} in 0..{limit - 1}, found {a[name].min()}..{a[name].max()}"
-    if len({(i, k) for i, k in zip(a["group_subject"].tolist(), a["split"].tolist(), strict=True)}) != len(
-        set(a["group_subject"].tolist())
-    ):
-        return "every subject in one split, found one in both"
-    if ("truth" in a) != ("truth_group" in a) or ("truth" in a and len(a["truth"]) != len(a["truth_group"])):
-        return "truth and truth_group together and of one length"
-    if not deep:
-        return None
-    for name in ("landmarks", "scale", "R", "t2d", "alpha", "beta", "quality", "yaw"):
-        if not np.isfinite(a[name]).all():
-            return f"{name} with finite values"
-    if np.abs(a["R"] @ a["R"].transpose(0, 2, 1) - np.eye(3)).max() > 1e-3 or (np.linalg.det(a["R"]) < 0).any():
-        return "R of rotations"
-    if (a["scale"] <= 0).any():
-        return "scale above 0"
-    return None
 
 
 @dataclass
@@ -167,10 +63,7 @@ class TripletSet:
     def __init__(self, path: str | Path, split: str, size: int, face: FaceModel) -> None:
         if split not in SPLITS:
             raise InputError(path, f"split train or val, found {split!r}")
-        arrays = map_npz(path, required=_REQUIRED)
-        problem = _problem(arrays, deep=False)
-        if problem:
-            raise InputError(path, problem, "delete it and make it again")
+        arrays = read_pack(path)
         self.path, self.size, self.margin = Path(path), size, margin(size)
         wanted = size + 2 * self.margin
         if arrays["images"].shape[1] != wanted:
@@ -184,7 +77,7 @@ class TripletSet:
         self.signature = str(arrays["signature"])
         self.subjects = [str(name) for name in arrays["subject"]]
         self._images = arrays["images"]
-        self._rows = {name: torch.from_numpy(np.array(arrays[name])) for name in _ROW if name != "images"}
+        self._rows = {name: torch.from_numpy(np.array(arrays[name])) for name in ROW if name != "images"}
         self._mean, self._symmetry = face.mean.detach().cpu(), face.symmetry.detach().cpu()
         self._id_mirror = face.id_mirror[: arrays["alpha"].shape[1]].detach().cpu()
         self._exp_mirror = face.exp_mirror[: arrays["beta"].shape[1]].detach().cpu()

@@ -2,36 +2,31 @@
 
     python -m lib.pipeline [--profile quick] [--jobs 2] [--paper siamese] [stage ...]
 
-Stages that are up to date are not touched; a run that was stopped goes on where it was.
+Stages that are up to date are not touched; a run that was stopped goes on where it was. The smoke profile runs in out/smoke/.
 """
 
+import os
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
 from lib.core.command import argument, command
-from lib.core.errors import InputError
-from lib.core.files import atomic_write_text
-from lib.core.params import load_params, use_profile
+from lib.core.params import check_params, load_params
 from lib.pipeline import code
 from lib.pipeline.graph import available_cores, read_graph, select, sort_lock, up_to_date
 from lib.pipeline.lock import alone
 from lib.pipeline.scheduler import Scheduler, write_timings
-
-
-def prepare_dvc() -> None:
-    """Let DVC work in a copy without git (a downloaded archive) as well."""
-    if not Path(".dvc").is_dir() or not Path("dvc.yaml").is_file():
-        raise InputError("dvc.yaml", "no pipeline here", "run from the top folder of the repository")
-    if not Path(".git").exists() and not Path(".dvc/config.local").exists():
-        atomic_write_text(".dvc/config.local", "[core]\n    no_scm = true\n")
+from lib.pipeline.schema import further
+from lib.pipeline.workspace import enter, prepare_dvc
 
 
 def run(options: Namespace) -> int:
     """Bring the stages up to date; 0 when everything is."""
     began = time.monotonic()
-    profile = str(load_params()["profile"])
+    params = load_params()
+    check_params(params, further)
+    profile = str(params["profile"])
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
     everything = read_graph()
@@ -39,6 +34,10 @@ def run(options: Namespace) -> int:
     steps = select(everything, options.targets, options.paper)
     scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps))
     print(f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time")
+    if len(scheduler.done) < len(steps):
+        from lib import papers  # brings torch along
+
+        papers.check(params, *(name for name in papers.names() if name in params))
     complete = scheduler.run()
     if scheduler.seconds:
         write_timings(Path("results/timings") / f"{profile}.csv", scheduler.seconds, everything)
@@ -60,15 +59,14 @@ def run(options: Namespace) -> int:
 @command(
     __doc__,
     argument("targets", nargs="*", metavar="stage", help="stages to bring up to date (default: all)"),
-    argument("--profile", default="", help="first make this profile of lib/profiles the active params.yaml"),
+    argument("--profile", default="", help="a profile of lib/profiles (default: that of params.yaml)"),
     argument("--paper", default="", help="only the stages of this paper and what they need"),
     argument("--jobs", type=int, default=0, help="stages at a time (default: one per core)"),
 )
 def main(options: Namespace) -> int:
     """Command line; 0 when everything is done."""
     prepare_dvc()
-    if options.profile and use_profile(options.profile):
-        print(f"params.yaml: now the {options.profile} profile", flush=True)
+    os.chdir(enter(options.profile))
     with alone():
         return run(options)
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.core import InputError, Mesh, read_mesh, write_obj, write_ply
-from lib.core.mesh import check_millimetres
+from lib.core.errors import InputError
+from lib.core.mesh import Mesh, check_millimetres, read_mesh, write_obj, write_ply
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=float)
 
@@ -80,17 +80,19 @@ def test_ply_ascii_with_quads_and_further_properties(tmp_path):
 
 
 def test_ply_big_endian_doubles_with_a_texture_list(tmp_path):
+    """Texture coordinates that differ by face must not double a vertex."""
     path = tmp_path / "m.ply"
     header = (
         "ply\nformat binary_big_endian 1.0\nelement vertex 4\nproperty double x\nproperty double y\nproperty double z\n"
         "element face 2\nproperty list uchar uint vertex_index\nproperty list uchar float texcoord\nend_header\n"
     )
     body = b"".join(struct.pack(">3d", *v) for v in SQUARE)
-    body += struct.pack(">B3IB2f", 3, 0, 1, 2, 2, 0.5, 0.5) + struct.pack(">B4IB0f", 4, 0, 1, 2, 3, 0)
+    for i, corners in enumerate(([0, 1, 2], [0, 2, 3])):
+        body += struct.pack(">B3IB6f", 3, *corners, 6, *(0.1 * (i + k) for k in range(6)))
     path.write_bytes(header.encode() + body)
     mesh = read_mesh(path)
     np.testing.assert_array_equal(mesh.vertices, SQUARE)
-    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 1, 2], [0, 2, 3]])
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3]])
 
 
 def test_vrml(tmp_path):
@@ -115,15 +117,15 @@ def test_vrml(tmp_path):
         ("m.obj", "v 0 0 zero\nf 1 1 1\n", "damaged OBJ"),
         ("m.obj", "v 0 0 0\nv 0 0\nf 1 1 1\n", "damaged OBJ"),
         ("m.obj", "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "not finite"),
-        ("m.ply", "plz", "beginning 'ply'"),
-        ("m.ply", "ply\nformat ascii 1.0\nelement vertex 3\n", "closed by end_header"),
+        ("m.ply", "plz", "Not a ply file"),
+        ("m.ply", "ply\nformat ascii 1.0\nelement vertex 3\n", "damaged PLY"),
         (
             "m.ply",
             "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
             "end_header\n0 0 0\n",
-            "3 vertex lines announced, 1 found",
+            "3 vertex entries announced, 1 found",
         ),
-        ("m.ply", "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n", "x, y, z"),
+        ("m.ply", "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n", "damaged PLY"),
         ("m.wrl", "#VRML V1.0 ascii\n", "VRML V2.0"),
         ("m.wrl", "#VRML V2.0 utf8\nGroup {}\n", "IndexedFaceSet"),
     ],

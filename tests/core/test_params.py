@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from lib.core import InputError, from_dict, load_params, section
-from lib.core.params import PROFILES, Positive, check_params, checked, use_profile
+from lib.core.errors import InputError
+from lib.core.params import PROFILES, Positive, check_params, checked, from_dict, load_params, section
 
 
 @checked
@@ -154,20 +154,6 @@ def test_unknown_keys_are_named(place, words):
     node[name] = {}
     with pytest.raises(InputError, match=words):
         check_params(tree, lambda: further)
-
-
-def test_switching_profiles_keeps_hand_edits(tmp_path):
-    path = tmp_path / "params.yaml"
-    assert use_profile("smoke", path)
-    path.write_text(path.read_text() + "\nmine: 1\n")
-    assert not use_profile("smoke", path)
-    assert load_params(path)["mine"] == 1
-    assert use_profile("smoke", path, force=True)
-    assert "mine" not in load_params(path)
-    assert use_profile("quick", path)
-    assert load_params(path)["profile"] == "quick"
-    with pytest.raises(InputError, match="there are paper, quick, smoke"):
-        use_profile("fast", path)
 
 
 def test_input_error_survives_a_process_boundary():

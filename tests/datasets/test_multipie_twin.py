@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from lib.core.errors import InputError
-from lib.core.mapped import map_npz
 from lib.core.mesh import Mesh
 from lib.datasets.multipie.pack import cut, pack, select
 from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, Group, MultiPie
 from lib.datasets.multipie.rig import head_cameras, make_rig
 from lib.datasets.multipie.twin import Lab, MultiPieConfig, draw_recordings, make_twin, performed, subject_ids
-from lib.datasets.triplets import TripletSet, margin
+from lib.datasets.pack import crop_picture, margin, read_pack
+from lib.datasets.triplets import TripletSet
 from lib.landmarks.crops import fit_weak_perspective
 from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import stream
@@ -41,7 +41,7 @@ def twin(model_path, tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(twin):
     root, model = twin
-    out = root.parent / "multipie.npz"
+    out = root.parent / "packs" / "multipie"
     assert pack(root, out, CONFIG, model, workers=0) == 6
     return out
 
@@ -55,8 +55,8 @@ def test_the_adapter_reads_it(twin):
     data = MultiPie(twin[0], CONFIG.cameras)
     read = list(data)
     assert data.subjects == ["001", "002", "003"] and len(read) == 3 * 2 * 2 and not data.skipped
-    for group, views in read:
-        assert [v.camera for v in views] == ["051", "080", "190"] and group.expression in EXPRESSIONS.values()
+    for _, views in read:
+        assert [v.camera for v in views] == ["051", "080", "190"]
 
 
 def test_landmarks_turn_as_the_cameras_stand(twin, people):
@@ -146,19 +146,11 @@ def test_truth_is_neutral_and_only_there(twin, people):
     assert sorted(index) == [1, 2, 3] and np.allclose(first, again, atol=0.02)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"n_subjects": 1}, {"instants": 12}, {"lights": 0}, {"cameras": ("051",)}, {"sign": 2}, {"validation": 1.0}]
-)
-def test_bad_settings_are_named(bad):
-    with pytest.raises(InputError, match=r"data\.multipie"):
-        MultiPieConfig(**{"n_subjects": 3, **bad})
-
-
 # ---- pack ----
 
 
 def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
-    a = map_npz(packed)
+    a = read_pack(packed)
     side = SIZE + 2 * margin(SIZE)
     assert a["images"].shape == (36, side, side, 3) and a["alpha"].shape == (36, 30) and a["beta"].shape == (36, 20)
     assert np.bincount(a["side"]).tolist() == [12, 12, 12] and a["split"].sum() == 2  # one subject, two recordings
@@ -177,7 +169,9 @@ def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
 
 def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
     a = {
-        name: torch.from_numpy(np.array(value)) for name, value in map_npz(packed).items() if value.dtype.kind in "fiu"
+        name: torch.from_numpy(np.array(value))
+        for name, value in read_pack(packed).items()
+        if value.dtype.kind in "fiu"
     }
     points = people.model.vertices(a["alpha"], a["beta"])[:, people.model.landmarks] @ a["R"].transpose(1, 2)
     seen = a["scale"][:, None, None] * points[..., :2] * torch.tensor([1.0, -1.0]) + a["t2d"][:, None]
@@ -190,18 +184,19 @@ def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
 def test_pack_resumes_and_repairs(twin, packed):
     root, model = twin
     assert pack(root, packed, CONFIG, model, workers=0) == 0
-    before = packed.read_bytes()
-    packed.write_bytes(before[:1000])
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    (packed / "images.npy").write_bytes(before["images.npy"][:1000])
     assert pack(root, packed, CONFIG, model, workers=0) == 6
-    assert packed.read_bytes() == before and not list(packed.parent.glob(".multipie-*"))
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+    assert not list(packed.parent.glob(".multipie-*"))
 
 
 def test_wrong_direction_is_refused(twin, tmp_path):
     from dataclasses import replace
 
     with pytest.raises(InputError, match=r"data\.multipie\.sign"):
-        pack(twin[0], tmp_path / "x.npz", replace(CONFIG, sign=-1), twin[1], workers=0)
-    assert not (tmp_path / "x.npz").exists()
+        pack(twin[0], tmp_path / "x", replace(CONFIG, sign=-1), twin[1], workers=0)
+    assert not (tmp_path / "x").exists()
 
 
 def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
@@ -216,8 +211,8 @@ def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
     side = next(name for name in points if "_190_" in name)
     points[side] = points[side.replace("_190_", "_051_")]
     file.write_text(json.dumps(points))
-    pack(root, tmp_path / "x.npz", CONFIG, twin[1], workers=0)
-    assert len(map_npz(tmp_path / "x.npz")["side"]) == 35
+    pack(root, tmp_path / "x", CONFIG, twin[1], workers=0)
+    assert len(read_pack(tmp_path / "x")["side"]) == 35
 
 
 def test_selection_is_random_but_fixed(twin):
@@ -230,16 +225,12 @@ def test_selection_is_random_but_fixed(twin):
 
 
 def test_cut_equals_cropping_the_whole_picture():
-    from lib.landmarks.crops import crop_image
-
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (480, 640, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     angle = 0.2
     for zoom in (0.9, 0.6):  # below a halving, where whole blocks are averaged, the blocks' borders may differ
         linear = zoom * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         A = torch.cat([linear, 40 - linear @ torch.tensor([[300.0], [200.0]], dtype=torch.float64)], 1)
-        whole = crop_image(torch.from_numpy(image).permute(2, 0, 1)[None].float(), A[None].float(), 80)[0]
-        assert np.abs(cut(image, A, 80).astype(float) - whole.permute(1, 2, 0).numpy()).max() <= 0.51
+        assert np.abs(cut(image, A, 80).astype(int) - crop_picture(image, A, 80)).max() <= 1
 
 
 def test_only_wanted_expressions_are_drawn_and_packed() -> None:
@@ -249,5 +240,3 @@ def test_only_wanted_expressions_are_drawn_and_packed() -> None:
         assert len(drawn) == 3 and {EXPRESSIONS[s, r] for s, r, _ in drawn} == {"neutral"}
     groups = [Group("001", session, recording, 0) for session, recording in EXPRESSIONS]
     assert {EXPRESSIONS[g.session, g.recording] for g in select(groups, config)} == {"neutral"}
-    with pytest.raises(InputError, match=r"data\.multipie\.expressions.*grin"):
-        MultiPieConfig(n_subjects=4, expressions=("grin",))

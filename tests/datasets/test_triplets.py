@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.core.arrays import save_arrays
 from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
-from lib.datasets.triplets import JITTER, TripletBatch, TripletSet, margin, write_pack
+from lib.datasets.pack import JITTER, margin, write_pack
+from lib.datasets.triplets import TripletBatch, TripletSet
 from lib.landmarks.crops import apply_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
@@ -21,7 +22,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def path(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack.npz", n=12, size=SIZE)
+    return make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack", n=12, size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,8 @@ def test_pooled_labels_weigh_views_by_their_residual(face_model: FaceModel, tmp_
     arrays = pack_arrays(face_model, n=6, size=SIZE)
     arrays["alpha"][:5] = np.arange(5)[:, None]
     arrays["quality"][:5] = [1.0, 1.0, 2.0, 2.0, 4.0]
-    write_pack(tmp_path / "p.npz", arrays)
-    batch = TripletSet(tmp_path / "p.npz", "train", SIZE, face_model).batch(np.array([0]))
+    write_pack(tmp_path / "p", arrays)
+    batch = TripletSet(tmp_path / "p", "train", SIZE, face_model).batch(np.array([0]))
     expected = np.average(np.arange(5), weights=[1, 1, 0.5, 0.5, 0.25])
     assert torch.allclose(batch.alpha_pooled, torch.full((1, 10), float(expected)), atol=1e-5)
 
@@ -97,8 +98,8 @@ def test_lights_are_not_mixed_and_groups_without_a_side_are_counted(face_model: 
     arrays = pack_arrays(face_model, n=6, size=SIZE)
     arrays["light"][:5] = [0, 0, 1, 0, 1]  # light 1 has no front view
     arrays["side"][5:10] = [0, 1, 1, 1, 1]  # group 1 has no right view
-    write_pack(tmp_path / "p.npz", arrays)
-    data = TripletSet(tmp_path / "p.npz", "train", SIZE, face_model)
+    write_pack(tmp_path / "p", arrays)
+    data = TripletSet(tmp_path / "p", "train", SIZE, face_model)
     assert (data.n_groups, data.n_skipped) == (3, 2)
     yaw = {float(data.batch(np.array([0]), generator(s), mirror=False).yaw[0, 1]) for s in range(8)}
     assert len(yaw) == 1
@@ -117,26 +118,26 @@ def test_bad_packs_are_named(face_model: FaceModel, path: Path, tmp_path: Path) 
     }
     for name, value in bad.items():
         with pytest.raises(ValueError, match=name):
-            write_pack(tmp_path / "bad.npz", good | {name: value})
+            write_pack(tmp_path / "bad", good | {name: value})
     with pytest.raises(ValueError, match="one split"):
-        write_pack(tmp_path / "bad.npz", good | {"group_subject": [0, 1, 2, 3, 4, 0]})
+        write_pack(tmp_path / "bad", good | {"group_subject": [0, 1, 2, 3, 4, 0]})
     with pytest.raises(ValueError, match="missing"):
-        write_pack(tmp_path / "bad.npz", {k: v for k, v in good.items() if k != "yaw"})
+        write_pack(tmp_path / "bad", {k: v for k, v in good.items() if k != "yaw"})
     with pytest.raises(ValueError, match="unknown"):
-        write_pack(tmp_path / "bad.npz", good | {"pose": 1})
-    assert not (tmp_path / "bad.npz").exists()
+        write_pack(tmp_path / "bad", good | {"pose": 1})
+    assert not (tmp_path / "bad").exists()
     with pytest.raises(InputError, match="images of"):
         TripletSet(path, "train", SIZE + 8, face_model)
     with pytest.raises(InputError, match="split"):
         TripletSet(path, "test", SIZE, face_model)
-    save_npz_atomic(tmp_path / "other.npz", images=np.zeros(3))
+    save_arrays(tmp_path / "other", {"images": np.zeros(3)})
     with pytest.raises(InputError, match="lacks"):
-        TripletSet(tmp_path / "other.npz", "train", SIZE, face_model)
-    with pytest.raises(InputError, match="no such file"):
-        TripletSet(tmp_path / "none.npz", "train", SIZE, face_model)
-    write_pack(tmp_path / "no_val.npz", good | {"split": np.zeros(6)})
+        TripletSet(tmp_path / "other", "train", SIZE, face_model)
+    with pytest.raises(InputError, match="no such folder"):
+        TripletSet(tmp_path / "none", "train", SIZE, face_model)
+    write_pack(tmp_path / "no_val", good | {"split": np.zeros(6)})
     with pytest.raises(InputError, match="split val"):
-        TripletSet(tmp_path / "no_val.npz", "val", SIZE, face_model)
+        TripletSet(tmp_path / "no_val", "val", SIZE, face_model)
 
 
 def test_margin_holds_the_largest_jitter() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.models.pooling import SEGMENTS, pool, segment_membership, segment_quality, weighted_pool
+from lib.models.pooling import SEGMENTS, segment_membership, segment_quality, weighted_pool
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 
@@ -21,14 +21,6 @@ def faces_of(model: FaceModel, n: int = 3) -> torch.Tensor:
 
 def marks_of(model: FaceModel, shapes: torch.Tensor, camera: WeakPerspectiveCamera) -> torch.Tensor:
     return camera.project(shapes[:, model.landmarks])[..., :2]
-
-
-def test_the_pooled_face_is_the_mean(face_model: FaceModel) -> None:
-    shapes = faces_of(face_model)
-    assert torch.allclose(pool(shapes), (shapes[0] + shapes[1] + shapes[2]) / 3)
-    assert torch.equal(pool(shapes[:1]), shapes[0])
-    with pytest.raises(ValueError, match="V, N, 3"):
-        pool(shapes[0])
 
 
 def test_every_inner_landmark_has_one_part_and_membership_is_smooth(face_model: FaceModel) -> None:
@@ -60,7 +52,7 @@ def test_equal_faces_and_equal_views_pool_to_themselves_and_to_the_mean(face_mod
     assert torch.allclose(quality[0], quality[2])
     marks = marks_of(face_model, same, front)
     pooled = weighted_pool(face_model, shapes, front, marks, posed=same)
-    assert torch.allclose(pooled, pool(shapes), atol=1e-3)
+    assert torch.allclose(pooled, shapes.mean(0), atol=1e-3)
 
 
 def test_each_side_is_taken_from_the_view_that_sees_it(face_model: FaceModel) -> None:
@@ -88,16 +80,11 @@ def test_a_part_that_misses_its_landmarks_counts_less(face_model: FaceModel) -> 
     assert pooled[lip, 2] < 2.5 < pooled[tip, 2]
 
 
-def test_without_cameras_they_come_from_the_landmarks(face_model: FaceModel) -> None:
-    shapes, camera = faces_of(face_model), cameras((0.0, -40.0, 40.0))
-    marks = marks_of(face_model, shapes, camera)
-    known, found = (segment_quality(face_model, shapes, c, marks) for c in (camera, None))
-    assert torch.allclose(known, found, rtol=1e-2)
-
-
 def test_wrong_shapes_are_named(face_model: FaceModel) -> None:
     shapes, camera = faces_of(face_model), cameras((0.0, -40.0, 40.0))
     with pytest.raises(ValueError, match="landmarks must be"):
         weighted_pool(face_model, shapes, camera, torch.zeros(2, 68, 2))
     with pytest.raises(ValueError, match="2 cameras"):
         weighted_pool(face_model, shapes, camera[:2], torch.zeros(3, 68, 2))
+    with pytest.raises(ValueError, match="V, N, 3"):
+        weighted_pool(face_model, shapes[0], camera, torch.zeros(3, 68, 2))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.core import InputError
+from lib.core.errors import InputError
 from lib.pipeline.__main__ import main
 from lib.pipeline.graph import Step, choose, read_graph, select, up_to_date, with_heights
 from lib.pipeline.lock import clear
@@ -32,7 +32,7 @@ if seconds == "meet":  # go on only when the other one has started too
     assert other.exists(), "the two were not run side by side"
 else:
     time.sleep(float(seconds))
-text = "".join(pathlib.Path(name).read_text() for name in inputs) or str(yaml.safe_load(open("params.yaml"))["number"])
+text = "".join(pathlib.Path(name).read_text() for name in inputs) or str(yaml.safe_load(open("params.yaml"))["report"]["seed"])
 pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
 pathlib.Path(out).write_text(text + "+")
 with open("trace.txt", "a") as trace:
@@ -43,7 +43,7 @@ DVC_YAML = """
 stages:
   base:
     cmd: python job.py data/base {slow}
-    params: [number]
+    params: [report.seed]
     deps: [job.py]
     outs: [data/base]
     meta: {cores: all}
@@ -71,7 +71,7 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
     (tmp_path / "job.py").write_text(JOB)
-    (tmp_path / "params.yaml").write_text("profile: toy\nnumber: 1\n")
+    (tmp_path / "params.yaml").write_text("profile: toy\nreport: {seed: 1}\n")
     write_pipeline(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
@@ -125,11 +125,11 @@ def test_everything_runs_once_in_order_and_side_by_side(toy):
     assert not (toy / "trace.txt").exists()
 
     # a change reruns only what depends on it; changing back is free for what DVC caches
-    (toy / "params.yaml").write_text("profile: toy\nnumber: 2\n")
+    (toy / "params.yaml").write_text("profile: toy\nreport: {seed: 2}\n")
     assert run(toy).returncode == 0
     assert set(ran(toy)) == {"data/base", "data/left0", "data/left1", "results/table.csv"}
     (toy / "trace.txt").unlink()
-    (toy / "params.yaml").write_text("profile: toy\nnumber: 1\n")
+    (toy / "params.yaml").write_text("profile: toy\nreport: {seed: 1}\n")
     assert run(toy).returncode == 0
     assert (toy / "results/table.csv").read_text() == "1++1+++"
     assert not {"data/base", "data/left0"} & set(ran(toy))
@@ -228,8 +228,10 @@ def test_each_file_is_parsed_once_however_many_stages_there_are(toy, monkeypatch
     from ruamel.yaml import YAML
 
     names = [f"s{number}" for number in range(count)]
-    (toy / "dvc.yaml").write_text(yaml.safe_dump({"stages": {n: {"cmd": "true", "params": ["number"]} for n in names}}))
-    locked = {name: {"cmd": "true", "params": {"params.yaml": {"number": 1}}} for name in names}
+    (toy / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {n: {"cmd": "true", "params": ["report.seed"]} for n in names}})
+    )
+    locked = {name: {"cmd": "true", "params": {"params.yaml": {"report.seed": 1}}} for name in names}
     (toy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
     parsed = []
     original = YAML.load
@@ -318,6 +320,22 @@ def test_timings_are_merged_and_sorted(tmp_path):
     assert path.read_text() == "stage,seconds,cores\na,1.3,1\nb,3.0,1\n"
 
 
-def test_unknown_profile(toy, capsys):
-    assert main(["--profile", "huge"]) == 1
-    assert "no such profile" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("edit", "arguments", "message"),
+    [
+        ("", ["--profile", "smok"], "unknown smok; known: paper, quick, smoke"),
+        ("reprot: {seed: 1}\n", [], "did you mean report?"),
+        ("eggface: {runs: {}}\n", [], "eggface"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(toy, capsys, edit, arguments, message):
+    (toy / "params.yaml").write_text("profile: toy\nreport: {seed: 1}\n" + edit)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not (toy / "dvc.lock").exists()
+
+
+def test_a_stage_without_a_module_is_named_before_anything_runs(toy, capsys):
+    (toy / "dvc.yaml").write_text("stages: {a: {cmd: python -m lib.nowhere, outs: [data/a]}}")
+    assert main([]) == 1
+    assert "a runs lib.nowhere, which does not exist" in capsys.readouterr().err

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.datasets.folder import read_picture
 
 STREAM_NAME = "frame_%04d.jpg"
 """What the k-th frame of a stream is called, from 1 (as in MICA's lists)."""
@@ -35,18 +34,7 @@ class MiccFrame:
 
     def image(self) -> np.ndarray:
         """The picture (H, W, 3) uint8 RGB. Raises InputError when it cannot be decoded."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            source: Any = self.path
-            if self.span is not None:
-                with open(self.path, "rb") as stream:
-                    stream.seek(self.span[0])
-                    source = BytesIO(stream.read(self.span[1] - self.span[0]))
-            with Image.open(source) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-            raise InputError(f"{self.path} ({self.name})", f"not a readable picture ({error})") from error
+        return read_picture(self.path, span=self.span, name=self.name)
 
 
 def frames_in(folder: Path, condition: str, patterns: Sequence[str]) -> list[MiccFrame]:

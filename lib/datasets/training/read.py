@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.arrays import load_arrays
 from lib.core.errors import InputError
-from lib.core.mapped import map_npz
 from lib.core.progress import progress
 from lib.landmarks.crops import mirror_camera, mirror_image, mirror_landmarks, mirror_vertices
 from lib.morphable.model import FaceModel
@@ -47,7 +47,7 @@ class TrainingSet:
     `memory_gb` in total are not loaded but read from the shards batch by batch.
 
     Args:
-        root: folder with shard_*.npz.
+        root: folder with the shards.
         split: train, val, test or all.
         model: the face model (or its path) whose mean and symmetry the registered vertices refer to.
         memory_gb: most that the images may take in memory.
@@ -69,10 +69,10 @@ class TrainingSet:
         self.mean = model.mean.detach().cpu().float()
         self.symmetry = model.symmetry.detach().cpu()
         self.root, self.split = Path(root), split
-        paths = sorted(self.root.glob("shard_*.npz"))
-        expected = [self.root / f"shard_{i:03d}.npz" for i in range(len(paths))]
+        paths = sorted(path for path in self.root.glob("shard_*") if path.is_dir())
+        expected = [self.root / f"shard_{i:03d}" for i in range(len(paths))]
         if not paths:
-            raise InputError(self.root, "no shard_*.npz here", "python -m lib.datasets.training.twin")
+            raise InputError(self.root, "no shard_* here", "python -m lib.datasets.training.twin")
         if paths != expected:
             missing = sorted(set(expected) - set(paths))
             raise InputError(missing[0], "a shard is missing", "python -m lib.datasets.training.twin resumes")
@@ -80,10 +80,10 @@ class TrainingSet:
         self._images: list[tuple[np.ndarray, np.ndarray]] = []  # of each shard: all its images, and the rows to use
         signature = None
         for path in progress(paths, f"reading {split}", len(paths)):
-            arrays = map_npz(path, required=_KEYS)
+            arrays = load_arrays(path, _KEYS)
             signature = signature or str(arrays["signature"])
             if str(arrays["signature"]) != signature:
-                raise InputError(path, "made from other settings than shard_000.npz", "make the set again")
+                raise InputError(path, "made from other settings than shard_000", "make the set again")
             self._check(path, arrays)
             keep = np.arange(len(arrays["split"]))
             keep = keep if split == "all" else keep[arrays["split"] == SPLITS.index(split)]

@@ -2,8 +2,7 @@
 
     python -m lib.datasets.training.twin --params params.yaml
 
-writes data/<profile>/train/shard_000.npz and so on. A shard that exists, is whole and was made from the same settings and
-face model is kept, so an interrupted run resumes; shards do not depend on the order or number of worker processes.
+writes data/<profile>/train/shard_000/<array>.npy and so on.
 
 Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels of the crop, angles in degrees):
 
@@ -18,14 +17,15 @@ Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels
     signature                    hash of settings and face model
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
+from lib.core.arrays import save_arrays
+from lib.core.params import Count, checked
+from lib.datasets.folder import FOLDERS
 from lib.landmarks.crops import crop_camera, crop_transform
 from lib.synthesis.backdrop import sample_backdrops
 from lib.synthesis.light import sample_lights
@@ -39,22 +39,15 @@ SPLITS = ("train", "val", "test")
 _FRAME = 640  # px of the full image a crop is cut from; only its ratio to the focal length matters
 
 
-@dataclass(frozen=True)
+@checked
 class TrainingSetConfig:
     """Section data.train of params.yaml."""
 
-    n_subjects: int
-    n_views: int
-    image_size: int
-    shard_size: int = 500
+    n_subjects: Count
+    n_views: Literal[1, 3, 5]
+    image_size: Count
+    shard_size: Count = 500
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.n_views not in YAW_BANDS:
-            raise InputError("data.train.n_views", f"one of {sorted(YAW_BANDS)}, found {self.n_views}")
-        for name in ("n_subjects", "image_size", "shard_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.train.{name}", "a positive number")
 
     @property
     def n_shards(self) -> int:
@@ -144,18 +137,18 @@ def make_shard(people: People, config: TrainingSetConfig, index: int) -> dict[st
 
 def shard_path(root: str | Path, index: int) -> Path:
     """Where shard `index` of the set in folder `root` is."""
-    return Path(root) / f"shard_{index:03d}.npz"
+    return Path(root) / f"shard_{index:03d}"
 
 
 def _write(part: Part) -> None:
     arrays = make_shard(part.people, part.config, part.index)
-    save_npz_atomic(part.folder / f"{part.name}.npz", signature=part.signature, **arrays)
+    save_arrays(part.folder / part.name, arrays | {"signature": part.signature})
 
 
 TWIN = Twin(
     module="lib.datasets.training.twin",
     section="data.train",
-    folder="train",
+    folder=FOLDERS["train"],
     config=TrainingSetConfig,
     unit="shards",
     parts=lambda config: [f"shard_{i:03d}" for i in range(config.n_shards)],

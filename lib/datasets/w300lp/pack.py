@@ -1,8 +1,8 @@
-"""Crops of 300W-LP, real or twin, in one file for training.
+"""Crops of 300W-LP, real or twin, in one folder for training.
 
     python -m lib.datasets.w300lp.pack --params params.yaml
 
-reads data.w300lp.root, or the twin, through the adapter and writes data/<profile>/triplets/300wlp.npz (`triplets.write_pack`).
+reads data.w300lp.root, or the twin, through the adapter and writes data/<profile>/triplets/w300lp (lib.datasets.pack).
 A group is one photograph with its side views, and is a subject of its own: the set has no identities.
 
 Labels, by data.w300lp.labels:
@@ -13,40 +13,28 @@ Labels, by data.w300lp.labels:
 
 In pt2d the contour follows the visible outline, where no fixed vertex of a model lies. The pack's landmarks therefore take the
 51 inner points from pt2d and the contour from the label's own model, so that all 68 are fixed vertices.
-Interrupted, it resumes; done from the same files before, it does nothing.
 """
 
-import argparse
-import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lib.core.code import code_hash
 from lib.core.errors import InputError
-from lib.core.files import fingerprint, load_npz, save_npz_atomic
-from lib.core.mapped import map_npz
-from lib.core.params import from_dict, load_params, section
-from lib.core.pool import run_pool
+from lib.core.files import load_npz
 from lib.core.progress import log
-from lib.datasets.triplets import margin, write_pack
-from lib.datasets.w300lp.read import SHAPE_MODEL, W300LP, Face, View, data_root
+from lib.datasets.pack import Packer, crop_maps, crop_picture, fitted_points, label_rows
+from lib.datasets.w300lp.read import SHAPE_MODEL, W300LP, Face, View
 from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
-from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
-from lib.renderers.rasterize import use
 
 CHUNK = 40  # faces of one job
 MOST = (2, 4, 4)
 """Views kept of one face: front, left, right. More of them differ by 5 degrees and show nothing new."""
 
 VAL_SHARE = 0.1
-
-_ROWS = ("images", "landmarks", "scale", "R", "t2d", "alpha", "beta", "quality", "side", "yaw")
 
 
 def choose_views(face: Face) -> list[tuple[View, int]]:
@@ -125,24 +113,15 @@ class Labeller:
             t2d=torch.from_numpy(np.stack([v.label.t2d for v in views])),
             residual_mm=torch.zeros(count, dtype=torch.float64),
         )
-        error = (self.points(fit) - landmarks)[main, 17:]
+        error = (fitted_points(fit, self.face, self.face.landmarks) - landmarks)[main, 17:]
         fit.residual_mm[:] = error.square().sum(-1).mean().sqrt() / fit.scale[main]
         return fit
-
-    def points(self, fit: LabelFit) -> torch.Tensor:
-        """The model's 68 landmarks (V, 68, 2) px of a fit."""
-        index = self.face.landmarks
-        basis = torch.cat(
-            [self.face.id_basis[: self.config.n_id, index], self.face.exp_basis[: self.config.n_exp, index]]
-        )
-        shape = torch.cat([fit.alpha, fit.beta], 1) @ basis.flatten(1).double()
-        return fit.camera.project(self.face.mean[index].double() + shape.unflatten(1, (-1, 3)))[..., :2]
 
 
 def pack_face(face: Face, labeller: Labeller, size: int) -> dict[str, np.ndarray] | None:
     """Rows of the pack (without group) of one face, None when a side is missing or an image cannot be read.
 
-    size: side of the network's input, px; crops are `margin(size)` larger on each side.
+    size: side of the network's input, px.
     """
     chosen = choose_views(face)
     if not chosen:
@@ -150,191 +129,92 @@ def pack_face(face: Face, labeller: Labeller, size: int) -> dict[str, np.ndarray
     views = [view for view, _ in chosen]
     fit = labeller(views)
     landmarks = torch.from_numpy(np.stack([v.label.landmarks for v in views]))
-    border = margin(size)
-    mean = labeller.face.mean[labeller.face.landmarks].double()
-    A = crop_transform(landmarks, size, mean)
-    A[:, :, 2] += border
-    landmarks = torch.cat([labeller.points(fit)[:, :17], landmarks[:, 17:]], 1)
-    scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
-    crops = []
-    for view, a in zip(views, A, strict=True):
-        picture = torch.from_numpy(view.image().copy()).permute(2, 0, 1)[None].float()
-        crop = crop_image(picture, a[None].float(), size + 2 * border)[0]
-        crops.append(crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
-    numbers = {
-        "landmarks": apply_transform(A, landmarks),
-        "scale": scale,
-        "R": rotation,
-        "t2d": t2d,
-        "alpha": fit.alpha,
-        "beta": fit.beta,
-        "quality": fit.residual_mm,
-    }
+    A = crop_maps(landmarks, size, labeller.face)
     return {
-        "images": np.stack(crops),
-        **{name: value.float().numpy() for name, value in numbers.items()},
+        "images": np.stack([crop_picture(view.image(), a, size) for view, a in zip(views, A, strict=True)]),
+        **label_rows(fit, landmarks[:, 17:], A, labeller.face),
         "side": np.array([side for _, side in chosen], np.int8),
         "yaw": np.array([view.label.yaw for view in views], np.float32),
     }
 
 
-_READERS: dict[tuple[str, str], tuple[W300LP, Labeller]] = {}
+def open_set(root: Path, config: W300LPConfig, face: FaceModel) -> W300LP:
+    """The set in a folder; InputError where its labels belong to another face model."""
+    data = W300LP(root, face.mean[face.landmarks].numpy())
+    Labeller(face, config, root, data.sigma())
+    return data
 
 
-def _reader(root: Path, face_model: Path, config: W300LPConfig) -> tuple[W300LP, Labeller]:
-    key = (str(root), str(face_model))
-    if key not in _READERS:
-        face = FaceModel.load(face_model)
-        data = W300LP(root, face.mean[face.landmarks].numpy(), quiet=True)
-        _READERS[key] = data, Labeller(face, config, root, data.sigma())
-    return _READERS[key]
+def _chunks(data: W300LP, config: W300LPConfig) -> list[W300LP]:
+    return [data.subset(data.faces[i : i + CHUNK]) for i in range(0, len(data), CHUNK)]
 
 
-def _work(job: tuple[str, str, W300LPConfig, int, str]) -> None:
-    """Pack one chunk of faces into a part file unless it is there. Runs in a worker process."""
-    root, face_model, config, index, folder = job
-    path = Path(folder) / f"part_{index:04d}.npz"
-    if path.is_file():
-        return
-    torch.set_num_threads(1)
-    data, labeller = _reader(Path(root), Path(face_model), config)
-    before = data.counts()
-    known = set(data.skipped)
-    rows: list[dict[str, np.ndarray]] = []
-    names: list[str] = []
-    for name in data.faces[index * CHUNK : (index + 1) * CHUNK]:
+def _rows(data: W300LP, config: W300LPConfig, face: FaceModel) -> dict[str, Any]:
+    labeller = Labeller(face, config, data.root, data.sigma())
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for name in data.faces:
         try:
-            face = data[name]
-            row = pack_face(face, labeller, config.image_size)
+            row = pack_face(data[name], labeller, config.image_size)
         except InputError as error:
-            data.skip(error)
+            data.leave_out(error.path, error)
             continue
         if row is not None:
-            rows.append(row)
-            names.append(name)
-    arrays: dict[str, Any] = {key: np.concatenate([row[key] for row in rows]) for key in _ROWS} if rows else {}
-    new = [f"{path}: {reason}" for path, reason in data.skipped.items() if path not in known]
-    counts = np.array(data.counts()) - np.array(before)
-    lengths = np.array([len(row["side"]) for row in rows], np.int64)
-    save_npz_atomic(
-        path, name=np.array(names, str), length=lengths, skipped=np.array(new, str), counts=counts, **arrays
-    )
+            rows[name] = row
+    found: dict[str, Any] = {}
+    if rows:
+        names = list(rows[next(iter(rows))])
+        found = {name: np.concatenate([row[name] for row in rows.values()]) for name in names}
+        group = np.repeat(list(rows), [len(row["side"]) for row in rows.values()])
+        found |= {"group": group, "subject": group, "light": np.zeros(len(group), np.int32)}
+    skipped = np.array(list(data.skipped.values()), str)
+    return found | {"skipped": skipped, "counts": np.array([len(rows), *data.counts()])}
 
 
-def signature_of(root: Path, config: W300LPConfig, face_model: Path) -> str:
-    """What the pack depends on: the settings, the files' names and sizes, the face model and the code that reads them."""
-    files = sorted((str(p.relative_to(root)), p.stat().st_size) for p in root.rglob("*.*") if p.is_file())
-    return fingerprint(
-        sorted(asdict(config).items(), key=lambda item: item[0]),
-        files,
-        face_model,
-        code_hash("lib.datasets.w300lp.pack"),
-    )
+def _inputs(data: W300LP, config: W300LPConfig) -> list[object]:
+    """Names and sizes of the files."""
+    files = (path for path in data.root.rglob("*.*") if path.is_file())
+    return [sorted((str(path.relative_to(data.root)), path.stat().st_size) for path in files)]
 
 
-def pack(
-    root: str | Path, out: str | Path, config: W300LPConfig, face_model: str | Path, workers: int | None = None
-) -> int:
-    """Write the pack of the set in folder `root` to file `out`; returns the number of groups (0: it was there already).
-
-    Raises:
-        InputError: nothing to read, labels of another face model, or no face with all three sides.
-    """
-    root, out, face_model = Path(root), Path(out), Path(face_model)
-    _READERS.clear()  # files may have changed since
-    data, _ = _reader(root, face_model, config)
-    signature = signature_of(root, config, face_model)
-    try:
-        if out.is_file() and str(map_npz(out, ("signature",))["signature"]) == signature:
-            return 0
-    except InputError:
-        pass  # damaged: make it anew
-    folder = out.parent / f".{out.stem}-{signature}"
-    for stale in out.parent.glob(f".{out.stem}-*"):
-        if stale != folder:
-            shutil.rmtree(stale)
-    folder.mkdir(parents=True, exist_ok=True)
-    count = -(-len(data) // CHUNK)
-    jobs = [(str(root), str(face_model), config, i, str(folder)) for i in range(count)]
-    run_pool(_work, jobs, f"300W-LP crops, {CHUNK} faces each", workers)
-    groups = _join(root, out, folder, count, signature, len(data), config.seed)
-    shutil.rmtree(folder)
-    return groups
+def _validation(names: list[str], config: W300LPConfig) -> set[str]:
+    if len(names) < 2:
+        return set()
+    rank = np.random.default_rng([config.seed, 17]).permutation(len(names))
+    return {names[i] for i in np.flatnonzero(rank < max(1, round(VAL_SHARE * len(names))))}
 
 
-def _join(root: Path, out: Path, folder: Path, count: int, signature: str, faces: int, seed: int) -> int:
-    """Join the parts into the pack; images go through a file, because the real set's do not fit into memory."""
-    parts = [map_npz(folder / f"part_{i:04d}.npz", ("name", "length", "counts")) for i in range(count)]
-    names = [name for part in parts for name in part["name"].tolist()]
-    _report(parts, faces, len(names))
-    if not names:
-        raise InputError(root, "no face with a front, a left and a right view")
-    full = [part for part in parts if len(part["name"])]
-    length = np.concatenate([part["length"] for part in full])
-    total = int(length.sum())
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (total, *full[0]["images"].shape[1:]))
-    start = 0
-    for part in full:
-        images[start : start + len(part["images"])] = part["images"]
-        start += len(part["images"])
-    arrays: dict[str, Any] = {key: np.concatenate([part[key] for part in full]) for key in _ROWS if key != "images"}
-    rank = np.random.default_rng([seed, 17]).permutation(len(names))
-    split = (rank < max(1, round(VAL_SHARE * len(names)))).astype(np.uint8) if len(names) > 1 else np.zeros(1, np.uint8)
-    arrays |= {
-        "images": images,
-        "light": np.zeros(total, np.int32),
-        "group": np.repeat(np.arange(len(names)), length),
-        "group_subject": np.arange(len(names)),
-        "split": split,
-        "subject": np.array(names),
-        "signature": signature,
-    }
-    arrays |= _truth(root, names, np.flatnonzero(split))
-    write_pack(out, arrays)
-    return len(names)
-
-
-def _truth(root: Path, names: list[str], groups: np.ndarray) -> dict[str, np.ndarray]:
-    """True neutral heads of the given groups where the set is a twin."""
-    wanted = {names[g]: int(g) for g in groups}
-    found: dict[int, np.ndarray] = {}
+def _truth(root: Path, names: set[str]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
     for path in sorted((root / "truth").glob("shard_*.npz")):
         arrays = load_npz(path, ("name", "neutral"))
-        for name, neutral in zip(arrays["name"].tolist(), arrays["neutral"], strict=True):
-            if name in wanted:
-                found[wanted[name]] = neutral
-    if not found:
-        return {}
-    order = sorted(found)
-    return {"truth": np.stack([found[g] for g in order]), "truth_group": np.array(order)}
+        pairs = zip(arrays["name"].tolist(), arrays["neutral"], strict=True)
+        found |= {name: neutral for name, neutral in pairs if name in names}
+    return found
 
 
-def _report(parts: list[dict[str, np.ndarray]], faces: int, kept: int) -> None:
-    """Say what was left out, and why."""
-    skipped = [line for part in parts for line in part["skipped"].tolist()]
-    counts = dict(zip(W300LP.COUNTS, np.sum([part["counts"] for part in parts], 0).tolist(), strict=True))
-    log(f"300W-LP: {kept} of {faces} faces have all three sides; " + ", ".join(f"{v} {k}" for k, v in counts.items()))
-    for line in skipped[:20]:
-        log(f"300W-LP: left out {line}")
-    if len(skipped) > 20:
-        log(f"300W-LP: left out {len(skipped)} files in all")
+def _report(data: W300LP, config: W300LPConfig, parts: list[dict[str, np.ndarray]]) -> None:
+    """Say how much was left out, and why."""
+    kept, *counts = np.sum([part["counts"] for part in parts], 0).tolist()
+    said = ", ".join(f"{count} {what}" for what, count in zip(W300LP.COUNTS, counts, strict=True))
+    log(f"300W-LP: {kept} of {len(data)} faces have all three sides; {said}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default=None, help="file; default data/<profile>/triplets/300wlp.npz")
-    parser.add_argument("--root", default=None, help="folder to read; default data.w300lp.root, or the twin")
-    parser.add_argument("--face-model", default="data/face_model.npz")
-    parser.add_argument("--workers", type=int, default=None)
-    args = parser.parse_args(argv)
-    params = load_params(args.params)
-    use(params)
-    config = from_dict(W300LPConfig, section(params, "data.w300lp"), "params.yaml: data.w300lp")
-    out = Path(args.out or Path("data") / str(section(params, "profile")) / "triplets" / "300wlp.npz")
-    groups = pack(args.root or data_root(params), out, config, args.face_model, args.workers)
-    log(f"{groups} groups packed into {out}" if groups else f"{out} is up to date")
+PACKER = Packer(
+    module="lib.datasets.w300lp.pack",
+    name="w300lp",
+    config=W300LPConfig,
+    unit=f"{CHUNK} faces each",
+    open=open_set,
+    chunks=_chunks,
+    rows=_rows,
+    inputs=_inputs,
+    validation=_validation,
+    truth=_truth,
+    report=_report,
+)
+pack = PACKER.make
+main = PACKER.command(__doc__)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -12,8 +12,9 @@ taken from `Pose_Para`. Two things about the files' pixels are easy to get wrong
 In the files' matrices positive yaw turns the face to the image's left; in ours, to the right.
 """
 
+import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
-from lib.core.progress import log
+from lib.datasets.folder import Folder, read_picture
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 SUBSETS = ("AFW", "HELEN", "IBUG", "LFPW")
@@ -174,25 +175,6 @@ def _misfit(landmarks: np.ndarray, camera: WeakPerspectiveCamera, reference: np.
     return float(np.sqrt((error**2).sum(1).mean()) / float(camera.scale[0]))
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image (450, 450, 3) uint8 RGB. Raises InputError when missing, unreadable or of another size."""
-    from PIL import Image
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no such file", "every .mat has a .jpg of the same name beside it")
-    try:
-        with Image.open(path) as image:
-            if image.size != (SIZE, SIZE):
-                width, height = image.size
-                raise InputError(path, f"an image of {SIZE} x {SIZE} px, found {width} x {height}")
-            return np.asarray(image.convert("RGB"))
-    except InputError:
-        raise
-    except Exception as error:  # PIL raises OSError, SyntaxError, DecompressionBomb... on damaged files
-        raise InputError(path, f"not a readable image ({error})") from error
-
-
 # ---- the folder ----
 @dataclass
 class View:
@@ -204,8 +186,8 @@ class View:
     flipped: bool = False
 
     def image(self) -> np.ndarray:
-        """(450, 450, 3) uint8 RGB; InputError as `read_image`."""
-        return read_image(self.path)
+        """(450, 450, 3) uint8 RGB; InputError as `read_picture`."""
+        return read_picture(self.path, (SIZE, SIZE))
 
 
 @dataclass
@@ -224,7 +206,7 @@ class Face:
         return front, left, right
 
 
-class W300LP:
+class W300LP(Folder):
     """The faces of a 300W-LP folder, read one at a time.
 
     The real set rotates each photograph in one direction only, the one it faces. With `fill` the missing side is taken
@@ -234,11 +216,11 @@ class W300LP:
     Args:
         root: the folder 300W_LP.
         reference: (68, 3) mm, landmarks of a mean face (`FaceModel.mean[FaceModel.landmarks]`).
-        strict: raise on a file that cannot be read; otherwise it is logged, counted in `skipped` and left out.
+        strict: see `Folder`.
         fill: take missing sides from X_Flip.
 
     Attributes:
-        skipped: path -> reason. y_flipped, filled: views whose landmarks were turned, and views from X_Flip.
+        y_flipped, filled: views whose landmarks were turned, and views from X_Flip.
         without: side name -> number of faces that have no view of it.
 
     Raises:
@@ -254,15 +236,11 @@ class W300LP:
         "without right",
     )
 
-    def __init__(
-        self, root: str | Path, reference: np.ndarray, strict: bool = False, fill: bool = True, quiet: bool = False
-    ) -> None:
-        self.root, self.reference, self.strict, self.fill, self.quiet = Path(root), reference, strict, fill, quiet
-        self.skipped: dict[str, str] = {}
+    def __init__(self, root: str | Path, reference: np.ndarray, strict: bool = False, fill: bool = True) -> None:
+        super().__init__(root, "w300lp", strict)
+        self.reference, self.fill = reference, fill
         self.y_flipped = self.filled = 0
         self.without = {"front": 0, "left": 0, "right": 0}
-        if not self.root.is_dir():
-            raise InputError(self.root, "no such folder", "python -m lib.datasets.w300lp.twin, or point it at the data")
         self.files: dict[str, dict[int, Path]] = {}
         for subset in SUBSETS:
             for part in (subset, f"{subset}_Flip"):
@@ -279,12 +257,22 @@ class W300LP:
         for stem in sorted(stems):
             match = _STEP.match(stem)
             if match is None:
-                self.skip(InputError(self.root / part / f"{stem}.mat", "a name that ends in _<step>"))
+                path = self.root / part / f"{stem}.mat"
+                self.leave_out(str(path), InputError(path, "a name that ends in _<step>"))
                 continue
             self.files.setdefault(f"{part}/{match[1]}", {})[int(match[2])] = self.root / part / f"{stem}.mat"
 
     def __len__(self) -> int:
         return len(self.faces)
+
+    def subset(self, faces: Sequence[str]) -> "W300LP":
+        """The same set with these faces only and nothing counted yet; small enough to send to a worker process."""
+        part = copy.copy(self)
+        wanted = {name for face in faces for name in (face, face.replace("/", "_Flip/", 1))}
+        part.faces, part.files = list(faces), {name: steps for name, steps in self.files.items() if name in wanted}
+        part.skipped, part.without = {}, dict.fromkeys(self.without, 0)
+        part.y_flipped = part.filled = 0
+        return part
 
     def counts(self) -> tuple[int, ...]:
         """Numbers so far, in the order of `COUNTS`."""
@@ -327,19 +315,11 @@ class W300LP:
                     if np.array_equal(other.label.landmarks, label.landmarks) and abs(other.label.yaw - label.yaw) > 1:
                         raise InputError(path, f"landmarks of its own; they are those of {other.path.stem}")
             except InputError as error:
-                self.skip(error)
+                self.leave_out(error.path, error)
                 continue
             self.y_flipped += label.y_flipped
             views.append(View(image, step, label, flipped))
         return views
-
-    def skip(self, error: InputError) -> None:
-        """Leave a file out, with its reason, or raise when strict."""
-        if self.strict:
-            raise error
-        self.skipped[error.path] = error.expected
-        if not self.quiet:
-            log(f"300W-LP: {error.path} left out ({len(self.skipped)} so far): {error.expected}")
 
     def sigma(self) -> np.ndarray | None:
         """Standard deviations (K,) of Shape_Para from the set's Model_Shape.mat, None where there is no such file."""
@@ -347,9 +327,3 @@ class W300LP:
         if not path.is_file():
             return None
         return numbers(path, load_mat(path, ("sigma",))["sigma"], "sigma", (None, 1))[:, 0]
-
-
-def data_root(params: dict[str, Any]) -> Path:
-    """Folder to read: `data.w300lp.root` of the parameters (the real data) or the twin of the active profile."""
-    root = params.get("data", {}).get("w300lp", {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / "300W_LP"

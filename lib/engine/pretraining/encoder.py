@@ -18,13 +18,13 @@ from lib.core.files import fingerprint
 from lib.core.params import from_dict
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
-from lib.engine.pretraining.recipe import FACE_MODEL, pretrain, write_weights
+from lib.engine.pretraining.recipe import pretrain, write_weights
 from lib.engine.runs import encoder_path
 from lib.engine.sampling import BatchSampler, random_views
 from lib.landmarks.crops import SPAN_MM
 from lib.models.parts.encoders import Encoder, build_encoder, mlp
 from lib.models.pretrained import fill, read_state_dict
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
 
 
 class PretrainNetwork(nn.Module):

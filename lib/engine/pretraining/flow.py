@@ -26,9 +26,10 @@ from lib.core.progress import progress
 from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask, end_point_error
-from lib.engine.pretraining.recipe import FACE_MODEL, markdown, pretrain, write_table, write_weights
+from lib.engine.pretraining.recipe import markdown, pretrain, write_table, write_weights
 from lib.models.flow.load import build_flow, flow_path, load_flow
 from lib.models.flow.pwcnet import PWCNet
+from lib.morphable.model import FACE_MODEL
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 

@@ -26,11 +26,11 @@ from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
-from lib.engine.pretraining.recipe import FACE_MODEL, markdown, pretrain, write_table
+from lib.engine.pretraining.recipe import markdown, pretrain, write_table
 from lib.engine.runs import encoder_path
 from lib.models.identity_net import IdentityNet, load_identity_net
 from lib.models.parts.encoders import build_encoder
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.renderers.cameras import PerspectiveCamera
 from lib.renderers.rasterize import rasterize, use
 

@@ -12,8 +12,6 @@ from lib.core.provenance import footer, origin
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.runs import checkpoint_file
 
-FACE_MODEL = Path("data/face_model.npz")
-
 
 def pretrain(
     task: Task, net: nn.Module, loop: LoopConfig, out: Path, identity: dict[str, Any], **header: Any

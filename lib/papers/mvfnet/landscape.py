@@ -1,6 +1,6 @@
 """The picture that explains MVF-Net: photometric and alignment loss as a face's pose and shape leave the truth.
 
-    python -m lib.papers.mvfnet.landscape --params params.yaml
+    python -m lib.papers.mvfnet.landscape
 
 On faces that no network has seen, with their true shape and cameras, one coordinate of one view is moved: its
 translation, its yaw, or the shape along an identity mode. For each position the losses of equations (7) and (8) are taken,
@@ -12,7 +12,7 @@ results/mvfnet/<profile>/landscape.csv (a row a face, position and loss), landsc
 render_back.csv (equation 5), and the figures of notebook 13.
 """
 
-import argparse
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, load_params, section
+from lib.core.params import from_dict, section
 from lib.core.progress import progress
 from lib.core.views import VIEWS
 from lib.engine.device import bf16_is_fast
@@ -243,10 +244,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    params = load_params(parser.parse_args().params)
+@command(__doc__, params=True)
+def main(options: Namespace) -> None:
+    """Measure, draw and write all that the module's docstring names."""
+    params = options.params
     use(params)
     torch.set_num_threads(1)
     config = from_dict(LandscapeConfig, section(params, "mvfnet.landscape"), "params.yaml: mvfnet.landscape")
@@ -268,4 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Figure 8 of MVF-Net as a curve: the error of a face against how much the light differs between its views.
 
-    python -m lib.papers.mvfnet.lighting --params params.yaml
+    python -m lib.papers.mvfnet.lighting
 
 New people are photographed at several levels of difference, from one flash for all views (0) to flashes from other sides,
 of other power and colour (1); everything else stays the same. Two parts:
@@ -15,7 +15,7 @@ of other power and colour (1); everything else stays the same. Two parts:
 Writes results/mvfnet/<profile>/lighting.csv: method, seed, subject, level, part, metric, value (mm).
 """
 
-import argparse
+from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, load_params, section
+from lib.core.params import from_dict, section
 from lib.core.progress import progress
 from lib.engine.device import bf16_is_fast
 from lib.engine.runs import run_folder
@@ -165,10 +166,10 @@ def compare_losses(
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    params = load_params(parser.parse_args().params)
+@command(__doc__, params=True)
+def main(options: Namespace) -> None:
+    """Measure, draw and write what the module's docstring names."""
+    params = options.params
     use(params)
     torch.set_num_threads(1)
     cfg = params["mvfnet"]
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -13,6 +13,7 @@ from typing import Any
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
 from lib.core.params import from_dict
+from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
 from lib.engine.runs import Prepared, begin, load_network
@@ -35,11 +36,6 @@ TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True)}
 """Run -> whether it has the photometric and the alignment loss (table 1)."""
 
 
-def pack_path(profile: str, name: str) -> Path:
-    """The pack of triplets `300wlp` or `multipie`."""
-    return Path("data") / profile / "triplets" / f"{name}.npz"
-
-
 @lru_cache(maxsize=2)
 def face_model(n_id: int, n_exp: int, n_alb: int | None) -> FaceModel:
     """The face model with the coefficients that the networks regress, read once for all runs of a call."""
@@ -58,7 +54,7 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
     Raises InputError for a pack that is missing, or whose labels have fewer coefficients than are regressed.
     """
     size, profile = params["mvfnet"]["image_size"], params["profile"]
-    train = triplets(pack_path(profile, "300wlp" if run in STAGE_1 else "multipie"), "train", size)
+    train = triplets(pack_path(profile, "w300lp" if run in STAGE_1 else "multipie"), "train", size)
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:
         found = f"{train.n_id} + {train.n_exp}"

@@ -1,18 +1,17 @@
 """The rows of the Siamese paper's table 1, the controls beside them, and the two bounds."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.progress import progress
 from lib.core.views import TARGET_YAW
-from lib.datasets.threedfaw.read import Subject, ThreeDFAW, data_root
+from lib.datasets.folder import data_root, read_picture
+from lib.datasets.threedfaw.read import Subject, ThreeDFAW
 from lib.engine.runs import run_folder
 from lib.landmarks.crops import crop_camera, crop_image, crop_transform
 from lib.metrics.evaluation import Bench, Case, Predictions
@@ -44,7 +43,7 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int =
     for frame in subject.frames:
         if frame.landmarks2d is None:
             continue
-        image = read_image(frame.path)
+        image = torch.from_numpy(read_picture(frame.path).copy()).permute(2, 0, 1).float() / 255.0
         points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
         transform = crop_transform(points, size, mean_landmarks)
         images.append(crop_image(image[None], transform, size)[0])
@@ -56,21 +55,6 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int =
     return SubjectViews(subject.id, torch.stack(images), torch.stack(calibrations))
 
 
-def read_image(path: Path) -> Tensor:
-    """A picture file as (3, H, W) float in [0, 1].
-
-    Raises InputError when it cannot be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise InputError(path, f"not a readable picture ({error})") from error
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
-
-
 def default_calibration(width: int, height: int) -> Tensor:
     """K (3, 3) of an uncalibrated frame: principal point in the middle, focal length of a 53-degree view."""
     f = float(max(width, height))
@@ -80,7 +64,7 @@ def default_calibration(width: int, height: int) -> Tensor:
 def bench(params: dict[str, Any]) -> Bench:
     """The 3DFAW-Video subjects and the 3DMM's mesh."""
     model = load_npz(face_file(params["profile"]), ("mean", "faces", "landmarks", "face_index"))
-    data = ThreeDFAW(data_root(params))
+    data = ThreeDFAW(data_root(params, "threedfaw"))
 
     def case(name: str) -> Case:
         subject = data[name]
@@ -138,7 +122,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
     size = params["data"]["train"]["image_size"]
     ids: list[str] = []
     alphas: dict[str, list[Tensor]] = {}
-    data = ThreeDFAW(data_root(params))
+    data = ThreeDFAW(data_root(params, "threedfaw"))
     for subject in progress(data, f"predict s{seed}", total=len(data)):
         views = load_views(subject, mean_landmarks, size)
         for method, alpha in predict_subject(nets, views).items():
@@ -150,7 +134,9 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
     face = Siamese3DMM.load(face_file(params["profile"]))
-    truths = [(s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params))]
+    truths = [
+        (s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params, "threedfaw"))
+    ]
     ids = np.array([i for i, _ in truths])
     result = {"mean_face": {"ids": ids, "vertices": np.repeat(face.mean.numpy()[None], len(ids), 0)}}
     known = [(i, t) for i, t in truths if t is not None]

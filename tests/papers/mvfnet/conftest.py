@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lib.core.checkpoint import save_weights
-from lib.datasets.triplets import TripletSet, write_pack
+from lib.datasets.pack import write_pack
+from lib.datasets.triplets import TripletSet
 from lib.models.flow.load import build_flow
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
@@ -22,7 +23,7 @@ SIZE, K, E, A = 32, 10, 6, 5
 @pytest.fixture(scope="session")
 def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TripletSet, TripletSet]:
     """The training and the validation split of a tiny pack."""
-    path = make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack.npz", n=24, size=SIZE, n_id=K, n_exp=E)
+    path = make_pack(face_model, tmp_path_factory.mktemp("packs") / "pack", n=24, size=SIZE, n_id=K, n_exp=E)
     return TripletSet(path, "train", SIZE, face_model), TripletSet(path, "val", SIZE, face_model)
 
 
@@ -30,8 +31,8 @@ def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tup
 def without_truth(face_model: FaceModel, tmp_path: Path) -> TripletSet:
     """The validation split of a pack that knows no true shapes, as of real photographs."""
     arrays = pack_arrays(face_model, n=6, size=SIZE, n_id=K, n_exp=E)
-    write_pack(tmp_path / "p.npz", {k: v for k, v in arrays.items() if not k.startswith("truth")})
-    return TripletSet(tmp_path / "p.npz", "val", SIZE, face_model)
+    write_pack(tmp_path / "p", {k: v for k, v in arrays.items() if not k.startswith("truth")})
+    return TripletSet(tmp_path / "p", "val", SIZE, face_model)
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     face_model.save(tmp_path / "data/face_model.npz")
     data = tmp_path / "data/smoke"
-    for seed, name in enumerate(("300wlp", "multipie")):
-        make_pack(face_model, data / f"triplets/{name}.npz", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
+    for seed, name in enumerate(("w300lp", "multipie")):
+        make_pack(face_model, data / f"triplets/{name}", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
     torch.manual_seed(0)
     save_weights(data / "pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
     save_weights(data / "flow/pwcnet_tiny.safetensors", build_flow("pwcnet_tiny"), {})
