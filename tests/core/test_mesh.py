@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.core import InputError, Mesh, read_mesh, write_obj, write_ply
-from lib.core.mesh import check_millimetres
+from lib.core.errors import InputError
+from lib.core.mesh import Mesh, check_millimetres, read_mesh, write_obj, write_ply
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=float)
 

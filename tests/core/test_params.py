@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from lib.core import InputError, from_dict, load_params, section
-from lib.core.params import PROFILES, Positive, check_params, checked
+from lib.core.errors import InputError
+from lib.core.params import PROFILES, Positive, check_params, checked, from_dict, load_params, section
 
 
 @checked

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.core import InputError, load_params, section
 from lib.core.code import closure, imports, notebook_hash
+from lib.core.errors import InputError
+from lib.core.params import load_params, section
 from lib.pipeline import code
 from lib.pipeline.graph import read_graph
 

@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from lib.core import InputError
+from lib.core.errors import InputError
 from lib.pipeline.notebooks import clean, execute, merge_streams, overwrite, scrub
 
 SCRIBBLE = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.core import InputError
+from lib.core.errors import InputError
 from lib.pipeline.__main__ import main
 from lib.pipeline.graph import Step, choose, read_graph, select, up_to_date, with_heights
 from lib.pipeline.lock import clear

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.core import InputError, load_params
-from lib.core.params import check_params
+from lib.core.errors import InputError
+from lib.core.params import check_params, load_params
 from lib.pipeline.schema import further
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera, rotation_from_vector
-from lib.fit.joint import View, outline_normals
+from lib.fit.joint import View
 from lib.fit.model import CONTOUR, INNER, LandmarkModel
+from lib.fit.outline import outline_normals
 
 PX_PER_MM = 2.0
 
