@@ -30,7 +30,7 @@ from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.interpolate import interpolate
 from lib.renderers.rasterize import rasterize
 from lib.renderers.render import Renderer
-from lib.renderers.shading import ambient_light
+from lib.renderers.shading import ambient_light, shade
 
 SIZE, K, E, A, B = 32, 10, 6, 5, 4
 
@@ -198,21 +198,6 @@ def test_mofa_is_lowest_at_the_truth(face_model: FaceModel) -> None:
         assert mofa(Fixed(other), batch)["photo"] > 1.05 * at_truth["photo"], name
 
 
-def test_mofa_learns_one_batch(face_model: FaceModel) -> None:
-    net = network(face_model)
-    batch = photograph(face_model, prediction(face_model))
-    mofa = MoFA(net)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    history = []
-    for _ in range(20):
-        terms = mofa(net, batch)
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
-        history.append({k: float(v.detach()) for k, v in terms.items()})
-    assert history[-1]["photo"] < 0.8 * history[0]["photo"] and history[-1]["landmark"] < 0.5 * history[0]["landmark"]
-
-
 # ---- Genova ----
 
 
@@ -237,8 +222,6 @@ def test_renderings_are_framed_as_photographs(face_model: FaceModel) -> None:
     yaws = torch.rad2deg(torch.atan2(-cam.R[:, 2, 0], cam.R[:, 2, 2])).round().unique()
     assert yaws.tolist() == [-30, 0, 30]
     facing = torch.tensor([0.0, 0, 1]).expand(30, 1, 3)
-    from lib.renderers.shading import shade
-
     brightness = shade(facing, light)
     assert torch.all(brightness > 0.4) and torch.all(brightness < 1.6)
 
@@ -288,15 +271,6 @@ def test_identity_features_are_unit_and_files_are_checked(tmp_path: Path) -> Non
         load_identity_net(tmp_path / "no.safetensors")
     with pytest.raises(InputError, match=r"none\.safetensors"):
         load_identity_net(tmp_path / "none.safetensors")
-
-
-def test_public_weights_of_another_layout_are_refused(tmp_path: Path) -> None:
-    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"torchvision"):
-        load_identity_net(tmp_path / "unused", tmp_path / "a.pth")
-    torch.save({"x": Path("a")}, tmp_path / "b.pth")
-    with pytest.raises(InputError, match="weights_only"):
-        load_identity_net(tmp_path / "unused", tmp_path / "b.pth")
 
 
 def test_public_vgg_is_read(tmp_path: Path) -> None:

@@ -10,21 +10,12 @@ from lib.models.mvfnet import MVFPrediction, SelfSupervision, Weights, pose_came
 from lib.papers.mvfnet import figures, landscape, lighting
 from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import People
+from tests.losses.test_photo_align import centroid_flow
 
 
 @pytest.fixture(scope="module")
 def people(face_model_files):
     return People.load(face_model_files / "face_model.npz")
-
-
-def centroid_flow(a, b):
-    """A differentiable stand-in for an estimator: how far the brightness's centre moves, the same at every pixel."""
-    x = torch.arange(a.shape[-1], dtype=a.dtype) + 0.5
-
-    def centre(image):
-        return torch.stack([image.sum((1, 2)) @ x, image.sum((1, 3)) @ x], 1) / image.sum((1, 2, 3))[:, None]
-
-    return (centre(b) - centre(a))[..., None, None].expand(-1, -1, *a.shape[-2:])
 
 
 # --- landscape
