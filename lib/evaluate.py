@@ -8,9 +8,9 @@ results/<paper>/<profile>/errors/<method>-s<seed>.csv, one row per subject, cond
 metric. What is predicted, and on which data, is in lib/papers/<paper>/evaluation.py.
 """
 
-import argparse
 import json
 import os
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from lib import papers
+from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, save_npz_atomic, write_csv
-from lib.core.params import load_params
 from lib.core.progress import progress
 from lib.metrics.evaluation import Arrays, Bench, Key, Predictions, predictions_folder, take
 from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
@@ -155,28 +155,30 @@ def _write(
         write_csv(folder / f"{method}-s{seed}.csv", rows, columns)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper")
-    parser.add_argument("--params", default="params.yaml")
-    choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--seed", type=int)
-    choice.add_argument("--bounds", action="store_true")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    args = parser.parse_args()
-    params = load_params(args.params)
+@command(
+    __doc__,
+    argument("paper"),
+    argument("--seed", type=int, help="of the networks whose rows are predicted"),
+    argument("--bounds", action="store_true", help="mean face and oracle instead"),
+    argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2)),
+    params=True,
+)
+def main(options: Namespace) -> None:
+    params, paper = options.params, options.paper
+    if options.bounds == (options.seed is not None):
+        raise InputError("lib.evaluate", "either --seed or --bounds")
     use(params)
-    papers.check(params, args.paper)
-    module = papers.evaluation(args.paper)
-    seed = 0 if args.bounds else args.seed
-    predictions = module.bounds(params) if args.bounds else module.predict(params, seed)
-    folder = predictions_folder(params, args.paper)
+    papers.check(params, paper)
+    module = papers.evaluation(paper)
+    seed = 0 if options.bounds else options.seed
+    predictions = module.bounds(params) if options.bounds else module.predict(params, seed)
+    folder = predictions_folder(params, paper)
     for method, arrays in predictions.items():
         save_npz_atomic(folder / f"{method}-s{seed}.npz", **arrays)
-    if args.bounds and hasattr(module, "left_out"):
-        place = Path("results") / args.paper / params["profile"] / "subjects.json"
+    if options.bounds and hasattr(module, "left_out"):
+        place = Path("results") / paper / params["profile"] / "subjects.json"
         atomic_write_json(place, {"subjects": _by_condition(predictions), "left_out": module.left_out(params)})
-    measure(params, args.paper, predictions, seed, args.workers)
+    measure(params, paper, predictions, seed, options.workers)
 
 
 def _by_condition(predictions: Predictions) -> dict[str, int]:
@@ -187,4 +189,4 @@ def _by_condition(predictions: Predictions) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -9,8 +9,8 @@ they stopped; a run that is there already, made from the same data, settings and
 GPU takes a share.
 """
 
-import argparse
 import json
+from argparse import Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 from lib import papers
 from lib.core.checkpoint import save_weights
 from lib.core.code import code_hash
+from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, fingerprint, write_csv
-from lib.core.params import load_params
-from lib.engine.loop import Interrupted, train
+from lib.engine.loop import train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
 from lib.renderers.rasterize import use
 
@@ -85,19 +85,17 @@ def _finished(out: Path, mark: str) -> dict[str, Any] | None:
     return summary if whole and summary.get("fingerprint") == mark else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("paper")
-    parser.add_argument("--runs", required=True, help="names, separated by commas")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    for summary in train_runs(load_params(args.params), args.paper, args.runs.split(","), args.seed):
+@command(
+    __doc__,
+    argument("paper"),
+    argument("--runs", required=True, help="names, separated by commas"),
+    argument("--seed", type=int, default=0),
+    params=True,
+)
+def main(options: Namespace) -> None:
+    for summary in train_runs(options.params, options.paper, options.runs.split(","), options.seed):
         print(summary)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (Interrupted, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    raise SystemExit(main())

@@ -8,17 +8,17 @@ same start, and writes results/<paper>/<profile>/tuning.csv. The rate with the l
 params.yaml. No test subject is read. A run whose row is there already is not trained again.
 """
 
-import argparse
 import csv
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lib import papers
+from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, write_csv
-from lib.core.params import load_params
 from lib.core.provenance import origin
-from lib.engine.loop import DivergenceError, Interrupted
+from lib.engine.loop import DivergenceError
 from lib.renderers.rasterize import use
 from lib.train import train_run
 
@@ -66,19 +66,17 @@ def _read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(f))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("paper")
-    parser.add_argument("--rates", type=float, nargs="+", default=[], help="default: the paper's grid")
-    parser.add_argument("--runs", nargs="+", default=[], help="default: those of the paper that have a rate to choose")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    print(tune(load_params(args.params), args.paper, args.runs, args.rates, args.seed).read_text())
+@command(
+    __doc__,
+    argument("paper"),
+    argument("--rates", type=float, nargs="+", default=[], help="default: the paper's grid"),
+    argument("--runs", nargs="+", default=[], help="default: those of the paper that have a rate to choose"),
+    argument("--seed", type=int, default=0),
+    params=True,
+)
+def main(options: Namespace) -> None:
+    print(tune(options.params, options.paper, options.runs, options.rates, options.seed).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (Interrupted, InputError) as error:
-        raise SystemExit(str(error)) from None
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""A tiny pack of triplets of exact model faces, with a dot on the nose and a brightness for each coefficient."""
+"""Tiny data of exact model faces: a pack of triplets, and shards of a training set."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib.core.arrays import save_arrays
 from lib.datasets.pack import margin, write_pack
 from lib.morphable.model import FaceModel
-from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
+from lib.renderers.rasterize import rasterize
 
 YAWS = (0.0, -30.0, -50.0, 35.0, 55.0)
 SIDES = (0, 1, 1, 2, 2)
@@ -66,3 +68,44 @@ def make_pack(face: FaceModel, path: Path, **options: Any) -> Path:
     """Write such a pack; returns its path."""
     write_pack(path, pack_arrays(face, **options))
     return path
+
+
+def training_arrays(face: FaceModel, alpha: torch.Tensor, size: int = 32) -> dict[str, Any]:
+    """A shard of the training set: people of identities alpha (S, K) in three views with exact cameras, images black."""
+    s, v = len(alpha), 3
+    yaw = torch.tensor([-45.0, 0.0, 45.0]).expand(s, v)
+    R = euler_to_matrix(torch.deg2rad(yaw.reshape(-1)), *torch.zeros(2, s * v)).float()
+    K = torch.tensor([[80.0, 0, size / 2], [0, 80.0, size / 2], [0, 0, 1]]).expand(s * v, 3, 3)
+    t = torch.tensor([0.0, 0, 412.5]).expand(s * v, 3)
+    vertices = face.vertices(alpha)
+    uv = PerspectiveCamera(K, R, t).project(vertices[:, face.landmarks].repeat_interleave(v, 0))[..., :2]
+    return {
+        "images": np.zeros((s, v, size, size, 3), np.uint8),
+        "K": K.reshape(s, v, 3, 3).numpy(),
+        "R": R.reshape(s, v, 3, 3).numpy(),
+        "t": t.reshape(s, v, 3).numpy(),
+        "landmarks": uv.reshape(s, v, 68, 2).numpy(),
+        "yaw": yaw.numpy(),
+        "vertices": (vertices - face.mean).numpy().astype(np.float16),
+        "size": np.ones(s, np.float32),
+        "split": np.zeros(s, np.uint8),
+        "subject": np.array([f"t{i:06d}" for i in range(s)]),
+        "signature": np.array("test"),
+    }
+
+
+def write_training_set(root: Path, face: FaceModel, s: int = 24, size: int = 32) -> None:
+    """People whose face has stripes of its own, before backgrounds that differ from view to view; the last eight are val and
+    test."""
+    rng = np.random.default_rng(0)
+    arrays = training_arrays(face, torch.from_numpy(rng.normal(size=(s, 8))).float(), size)
+    back = torch.from_numpy(rng.random((s * 3, 3, 1, 1))).float().expand(-1, -1, size, size)
+    K, R, t = (torch.from_numpy(arrays[k]).flatten(0, 1) for k in ("K", "R", "t"))
+    vertices = face.mean + torch.from_numpy(arrays["vertices"]).float()
+    shown = PerspectiveCamera(K, R, t).project(vertices[:, face.face_index].repeat_interleave(3, 0))
+    mask = rasterize(shown, face.cropped_faces(), (size, size)).mask
+    stripes = torch.from_numpy(rng.random((s, 3, size, 1))).float().repeat_interleave(3, 0).expand(-1, -1, -1, size)
+    pixels = (torch.where(mask[:, None], stripes, back) * 255).byte().permute(0, 2, 3, 1)
+    arrays["images"] = pixels.reshape(s, 3, size, size, 3).numpy()
+    arrays["split"] = np.digitize(np.arange(s), (s - 8, s - 4)).astype(np.uint8)
+    save_arrays(root / "shard_000", arrays)

@@ -2,11 +2,15 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.core.progress import log
+
+if TYPE_CHECKING:
+    from lib.landmarks.detect import Detector
 
 FOLDERS = {"train": "train", "threedfaw": "3dfaw", "micc": "micc", "multipie": "multipie", "w300lp": "300W_LP"}
 """Section below `data` of params.yaml -> folder of the twin below data/<profile>."""
@@ -52,3 +56,46 @@ def read_picture(
         raise
     except Exception as error:  # PIL raises OSError, SyntaxError, DecompressionBomb... on damaged files
         raise InputError(where, f"not a readable picture ({error})") from error
+
+
+class Folder:
+    """What the readers of all data sets share: the folder, what could not be used and why, and a face detector.
+
+    Args:
+        root: the folder. name: of the set below `data` of params.yaml. strict: raise on what cannot be used; otherwise it is
+            logged, kept in `skipped` and left out.
+        detector: name for `lib.landmarks.detect.make_detector`, or a detector; None for none.
+
+    Attributes:
+        skipped: file, subject or group -> why it is left out.
+
+    Raises:
+        InputError: no such folder.
+    """
+
+    def __init__(
+        self, root: str | Path, name: str, strict: bool = False, detector: "str | Detector | None" = None
+    ) -> None:
+        self.root, self.name, self.strict, self._detector = Path(root), name, strict, detector
+        self.skipped: dict[str, str] = {}
+        if not self.root.is_dir():
+            advice = f"python -m lib.datasets.{name}.twin, or point it at the data"
+            raise InputError(self.root, "no such folder", advice)
+
+    def leave_out(self, key: str, error: InputError) -> None:
+        """Note why something is left out, once; raise when strict."""
+        if self.strict:
+            raise error
+        if self.skipped.get(key) != str(error):
+            self.skipped[key] = str(error)
+            if len(self.skipped) <= 50 or len(self.skipped) % 1000 == 0:
+                log(f"{self.name}: {key} left out ({len(self.skipped)} so far): {error}")
+
+    def detect(self, image: np.ndarray) -> np.ndarray | None:
+        """68 landmarks (68, 2) px of the largest face in a picture (H, W, 3) uint8, None where none is found."""
+        if isinstance(self._detector, str):
+            from lib.landmarks.detect import make_detector
+
+            self._detector = make_detector(self._detector)
+        faces = self._detector.detect(image.astype(np.float32) / 255) if self._detector else []
+        return faces[0].landmarks.astype(np.float64) if faces else None

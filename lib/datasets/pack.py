@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lib.core.arrays import Pieces, load_arrays, save_arrays
 from lib.core.code import code_hash
@@ -27,6 +28,8 @@ from lib.core.params import from_dict, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.datasets.folder import data_root
+from lib.fit.single import LabelFit
+from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
 from lib.renderers.rasterize import use
 
@@ -133,6 +136,42 @@ def _problem(a: dict[str, Any], deep: bool) -> str | None:
     if (a["scale"] <= 0).any():
         return "scale above 0"
     return None
+
+
+# ---- crops and their labels ----
+def crop_maps(landmarks: Tensor, size: int, face: FaceModel) -> Tensor:
+    """Maps A (V, 2, 3) from picture to crop px round landmarks (V, 68, 2) px, for a network's input of `size` px."""
+    A = crop_transform(landmarks, size, face.mean[face.landmarks].double())
+    A[:, :, 2] += margin(size)
+    return A
+
+
+def crop_picture(image: np.ndarray, A: Tensor, size: int) -> np.ndarray:
+    """The crop (P, P, 3) uint8 that A (2, 3) makes of a picture (H, W, 3) uint8; size: as in `crop_maps`."""
+    picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    crop = crop_image(picture, A[None].float(), size + 2 * margin(size))[0]
+    return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def fitted_points(fit: LabelFit, face: FaceModel, index: Tensor) -> Tensor:
+    """Vertices `index` (L,) of the fitted heads in their pictures (V, L, 2) px."""
+    basis = torch.cat([face.id_basis[: fit.alpha.shape[1], index], face.exp_basis[: fit.beta.shape[1], index]])
+    shape = torch.cat([fit.alpha, fit.beta], 1) @ basis.flatten(1).double()
+    return fit.camera.project(face.mean[index].double() + shape.unflatten(1, (-1, 3)))[..., :2]
+
+
+def label_rows(fit: LabelFit, landmarks: Tensor, A: Tensor, face: FaceModel) -> dict[str, np.ndarray]:
+    """Labels of V crops in crop px: the fit and the landmarks (V, 68, 2) px of the pictures, moved by A (V, 2, 3).
+
+    landmarks: 68, or the 51 inner ones (V, 51, 2): then the jaw's are the fitted model's, because on a visible outline lies
+    no fixed vertex.
+    """
+    if landmarks.shape[1] == 51:
+        landmarks = torch.cat([fitted_points(fit, face, face.landmarks)[:, :17], landmarks], 1)
+    scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
+    rows = {"landmarks": apply_transform(A, landmarks), "scale": scale, "R": rotation, "t2d": t2d}
+    rows |= {"alpha": fit.alpha, "beta": fit.beta, "quality": fit.residual_mm}
+    return {name: value.float().numpy() for name, value in rows.items()}
 
 
 # ---- making one ----

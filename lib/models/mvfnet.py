@@ -198,7 +198,7 @@ class Comparison:
     renders: PairRenders
 
 
-class SelfSupervision(nn.Module):
+class SelfSupervision:
     """3.6.2, equation 9: L_self-sup = lambda_5 L_landmark + lambda_6 L_photo + lambda_7 L_align.
 
     Args:
@@ -222,20 +222,17 @@ class SelfSupervision(nn.Module):
         pairs: Sequence[tuple[int, int]] = PAIRS,
         mixed: bool = False,
     ) -> None:
-        super().__init__()
         self.weights = w = weights or Weights()
         self.by = {"landmark": w.lambda_5, "photo": w.lambda_6, "align": w.lambda_7}
         if w.lambda_7 > 0 and flow is None:
             raise ValueError("the alignment loss has a weight but no flow estimator was given")
         self.face, self.flow, self.size, self.pairs, self.mixed = face, flow, size, tuple(pairs), mixed
-        index = face.textured_region()
-        place = torch.searchsorted(index, face.landmarks).clamp(max=len(index) - 1)
-        if not torch.equal(index[place], face.landmarks):
+        self.index = face.textured_region()
+        self.faces = face.faces_among(self.index)
+        self.landmarks = torch.searchsorted(self.index, face.landmarks).clamp(max=len(self.index) - 1)
+        if not torch.equal(self.index[self.landmarks], face.landmarks):
             raise ValueError("landmarks of the face model lie outside what is rendered")
-        fixed = {"index": index, "faces": face.faces_among(index), "landmarks": place}
-        fixed |= {"landmark_weights": landmark_weights(w.contour), "texture": fill_texture(size)}
-        for name, value in fixed.items():
-            self.register_buffer(name, value, persistent=False)
+        self.landmark_weights, self.texture = landmark_weights(w.contour), fill_texture(size)
 
     def compare(
         self, vertices: Tensor, cameras: WeakPerspectiveCamera, images: Tensor, landmarks: Tensor
@@ -244,7 +241,8 @@ class SelfSupervision(nn.Module):
 
         Arguments as in :meth:`terms`. No gradient passes through the masks.
         """
-        renders = render_pairs(self._textured(vertices), self.faces, images, cameras, self.pairs)
+        shape = self._textured(vertices)
+        renders = render_pairs(shape, self.faces.to(shape.device), images, cameras, self.pairs)
         with torch.no_grad():
             projected = renders.screen[:, :, self.landmarks, :2]
             m_rendered = rendered_masks(renders.covered, projected, self.pairs)
@@ -254,12 +252,12 @@ class SelfSupervision(nn.Module):
 
     def of_pairs(self, c: Comparison) -> dict[str, Tensor]:
         """Equations 7 and 8: "photo" and "align" of every pair, (B, P) each, as far as they weigh."""
-        compared = [x.flatten(0, 1) for x in (c.observed, c.rendered, c.observed_mask, c.rendered_mask)]
+        i, j, m, n = (x.flatten(0, 1) for x in (c.observed, c.rendered, c.observed_mask, c.rendered_mask))
         found = {}
         if self.by["photo"] > 0:
-            found["photo"] = photometric_loss(*compared)
+            found["photo"] = photometric_loss(i, j, m, n)
         if self.by["align"] > 0 and self.flow is not None:
-            found["align"] = alignment_loss(self.flow, *compared, texture=self.texture, mixed=self.mixed)
+            found["align"] = alignment_loss(self.flow, i, j, m, n, self.texture, self.mixed)
         return {name: value.view(c.observed.shape[:2]) for name, value in found.items()}
 
     def terms(
@@ -288,10 +286,12 @@ class SelfSupervision(nn.Module):
         """Terms times their lambdas; the sum is L_self-sup."""
         return {name: self.by[name] * value for name, value in terms.items()}
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of a network on a batch (see ``reads``), and the prior where it weighs."""
         p: Prediction = model(batch["images"])
-        shape = self.face.vertices(p.alpha, p.beta, self.to(p.alpha.device).index)
+        if isinstance(self.flow, nn.Module):
+            self.flow.to(p.alpha.device)
+        shape = self.face.vertices(p.alpha, p.beta, self.index)
         terms = self.weighted(self.terms(shape, p.camera, batch["images"], batch["landmarks"]))
         return terms | ({"prior": self.weights.prior * regularisation(p.alpha, p.beta)} if self.weights.prior else {})
 

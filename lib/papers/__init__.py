@@ -1,8 +1,9 @@
 """The registry of papers: one folder each, found by looking, so that a new paper is a new folder and nothing else.
 
-A folder `lib/papers/<paper>/` holds at least `training.py` (its runs), `evaluation.py` (the rows of its tables, predicted) and
-`tables.py` (how they are shown and judged); CONTRIBUTING.md says what each offers. This is the only place that imports by a
-string: modules that are reached so must be named elsewhere too (`code.yaml`), since hashes of code see static imports alone.
+A folder `lib/papers/<paper>/` holds at least `training.py` (its runs), `evaluation.py` (the rows of its tables, predicted),
+`tables.py` (how they are shown and judged), `claims.csv` and `ledger.yaml`; CONTRIBUTING.md says what each offers. This is the
+only place that imports by a string: modules that are reached so must be named elsewhere too (`code.yaml`), since hashes of
+code see static imports alone.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from lib.core.errors import InputError
 from lib.models.base import Method
 
 FOLDER = Path(__file__).resolve().parent
-PARTS = ("training", "evaluation", "tables")
+FILES = ("__init__.py", "training.py", "evaluation.py", "tables.py", "claims.csv", "ledger.yaml")
 
 
 def names() -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def _part(paper: str, part: str) -> Any:
 def _check_folder(paper: str) -> None:
     if paper not in names():
         raise InputError(paper, f"a paper: {', '.join(names())}", "each has a folder in lib/papers")
-    missing = [f"{part}.py" for part in PARTS if not (FOLDER / paper / f"{part}.py").is_file()]
+    missing = [name for name in FILES if not (FOLDER / paper / name).is_file()]
     if missing:
         raise InputError(
             FOLDER / paper, f"lacks {', '.join(missing)}", "CONTRIBUTING.md says what a paper's folder holds"

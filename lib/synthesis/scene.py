@@ -142,6 +142,32 @@ class Studio:
         self.gloss = gloss.astype(np.float32)
         self._constant = ambient_light(1).numpy()  # colours are final at the vertices: shade every normal by 1
 
+    def render(
+        self,
+        normals: np.ndarray,
+        albedo: np.ndarray,
+        screen: np.ndarray,
+        viewer: np.ndarray,
+        lights: Lights,
+        size: tuple[int, int],
+        gloss: bool = True,
+        perspective: bool = True,
+        supersample: int = 2,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Colours times coverage (B, H, W, 3) and coverage (B, H, W), float32, of B heads without background.
+
+        Args:
+            normals, albedo: (B, N, 3). screen: (B, N, 3) vertices in the picture (px, px, mm). viewer: (B, 3) unit vectors.
+            size: width and height of the pictures, px. gloss: False for a surface that shines nowhere.
+        """
+        shine = np.broadcast_to(self.gloss * np.float32(gloss), normals.shape[:2])
+        colours = vertex_colours(albedo, normals, lights, viewer, self.occlusion, shine)
+        return render_shaded(
+            np.ascontiguousarray(screen, np.float32), self.faces, colours, normals,
+            np.repeat(self._constant, len(normals), 0), size[1], size[0], perspective=perspective,
+            supersample=supersample, threads=1,
+        )  # fmt: skip
+
     def shoot(
         self,
         vertices: np.ndarray,
@@ -166,11 +192,8 @@ class Studio:
             v = np.ascontiguousarray(vertices[part], np.float32)
             camera = cameras[part]
             normals = vertex_normals_numba(v, self.faces, threads=1)
-            gloss = np.broadcast_to(self.gloss, v.shape[:2])
-            colours = vertex_colours(albedo[part], normals, lights[part], camera.viewer(), self.occlusion, gloss)
-            light = np.repeat(self._constant, len(v), 0)
-            rgb, mask = render_shaded(
-                camera.project(v), self.faces, colours, normals, light, size, size, supersample=2, threads=1
+            rgb, mask = self.render(
+                normals, albedo[part], camera.project(v), camera.viewer(), lights[part], (size, size)
             )
             masks[part] = mask
             for i in range(len(v)):

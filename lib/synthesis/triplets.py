@@ -16,11 +16,9 @@ from lib.core.errors import InputError
 from lib.fit.camera import weak_camera
 from lib.landmarks.crops import SPAN_MM, crop_camera, crop_transform, crop_weak_camera
 from lib.renderers.cameras import WeakPerspectiveCamera
-from lib.renderers.shading import ambient_light
-from lib.renderers.synthesis import render_shaded, vertex_normals_numba
+from lib.renderers.synthesis import vertex_normals_numba
 from lib.synthesis.backdrop import paint, sample_backdrops
 from lib.synthesis.flash import opposing_flashes, sample_flashes
-from lib.synthesis.light import Lights, vertex_colours
 from lib.synthesis.people import People
 from lib.synthesis.scene import Cameras, detector_noise, rotations
 from lib.synthesis.sensor import photograph, sample_casts, sample_sensors
@@ -112,18 +110,15 @@ def render_triplets(
     flashes = one.towards(opposing_flashes(n, VIEWS, rng), light_difference)
     shown = np.repeat(vertices, VIEWS, 0)
     screen, viewer, cameras, marks, found = _cameras(people, shown, yaw, size, projection, landmark_noise, rng)
-    rgb, mask = _render(
-        people,
-        shown,
-        np.repeat(albedo, VIEWS, 0),
-        screen,
-        viewer,
-        flashes.lights(),
-        size,
-        projection,
-        gloss,
-        supersample,
-    )
+    lights, colours = flashes.lights(), np.repeat(albedo, VIEWS, 0)
+    rgb, mask = np.empty((m, size, size, 3), np.float32), np.empty((m, size, size), np.float32)
+    for start in range(0, m, 24):
+        part = slice(start, start + 24)
+        normals = vertex_normals_numba(np.ascontiguousarray(shown[part]), people.faces, threads=1)
+        rgb[part], mask[part] = people.studio.render(
+            normals, colours[part], screen[part], viewer[part], lights[part], (size, size), gloss,
+            projection == "perspective", supersample,
+        )  # fmt: skip
     backdrops = sample_backdrops(m, rng)
     sensors = sample_sensors(m, rng, np.repeat(sample_casts(n, rng), VIEWS, 0), jpeg_share=0.0)
     sensors.gain = np.repeat(sensors.gain[::VIEWS], VIEWS, 0)  # one setting for all views of a face
@@ -211,34 +206,3 @@ def _cameras(
 
 def _double(x: np.ndarray) -> Tensor:
     return torch.from_numpy(x).double()
-
-
-def _render(
-    people: People,
-    vertices: np.ndarray,
-    albedo: np.ndarray,
-    screen: np.ndarray,
-    viewer: np.ndarray,
-    lights: Lights,
-    size: int,
-    projection: str,
-    gloss: bool,
-    supersample: int,
-    chunk: int = 24,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colours times coverage (M, S, S, 3) and coverage (M, S, S)."""
-    studio = people.studio
-    rgb = np.empty((len(vertices), size, size, 3), np.float32)
-    mask = np.empty((len(vertices), size, size), np.float32)
-    for start in range(0, len(vertices), chunk):
-        part = slice(start, min(start + chunk, len(vertices)))
-        v = np.ascontiguousarray(vertices[part])
-        normals = vertex_normals_numba(v, studio.faces, threads=1)
-        shine = np.broadcast_to(studio.gloss * np.float32(gloss), v.shape[:2])
-        colours = vertex_colours(albedo[part], normals, lights[part], viewer[part], studio.occlusion, shine)
-        rgb[part], mask[part] = render_shaded(
-            np.ascontiguousarray(screen[part], np.float32), studio.faces, colours, normals,
-            np.repeat(ambient_light(1).numpy(), len(v), 0), size, size,
-            perspective=projection == "perspective", supersample=supersample, threads=1,
-        )  # fmt: skip
-    return rgb, mask

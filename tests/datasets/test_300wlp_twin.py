@@ -117,11 +117,7 @@ def test_side_yaws_are_spread_in_steps_of_five_degrees():
             assert np.allclose((turned - yaw) / 5, np.round((turned - yaw) / 5))
 
 
-def test_bad_settings_are_refused(made, model_path):
-    with pytest.raises(InputError, match="n_faces"):
-        twin.W300LPConfig(n_faces=0)
-    with pytest.raises(InputError, match="n_views"):
-        twin.W300LPConfig(n_faces=1, n_views=2)
+def test_more_components_than_the_model_has_are_refused(made, model_path):
     with pytest.raises(InputError, match="n_id"):
         twin.make_twin(made / "x", twin.W300LPConfig(n_faces=1, n_id=5000), model_path, workers=0)
 

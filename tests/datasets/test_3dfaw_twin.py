@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from lib.core.errors import InputError
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.datasets.threedfaw.twin import TwinConfig, make_twin
 from lib.renderers.cameras import PerspectiveCamera
@@ -92,9 +91,3 @@ def test_yaw_sign(twin):
             marks = frame.landmarks2d
             if abs(frame.yaw) > 20:
                 assert np.sign(marks[30, 0] - (marks[36, 0] + marks[45, 0]) / 2) == np.sign(frame.yaw)
-
-
-@pytest.mark.parametrize("bad", [{"n_subjects": 0}, {"frames": 0}, {"frame_size": 8}])
-def test_bad_settings_are_named(bad):
-    with pytest.raises(InputError, match=r"data\.threedfaw"):
-        TwinConfig(**{"n_subjects": 1, **bad})

@@ -231,9 +231,3 @@ def test_mixed_or_misshapen_shards_are_refused(root, people):
     save_arrays(shard_path(root, 1), arrays | {"vertices": arrays["vertices"][:, :100]})
     with pytest.raises(InputError, match="another face model"):
         TrainingSet(root, "train", people.model)
-
-
-@pytest.mark.parametrize("bad", [{"n_views": 4}, {"n_subjects": 0}, {"image_size": -1}])
-def test_bad_settings_are_named(bad):
-    with pytest.raises(InputError, match=r"data\.train"):
-        TrainingSetConfig(**{"n_subjects": 3, "n_views": 3, "image_size": 64, **bad})

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lib.core.arrays import save_arrays
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
 from lib.datasets.training.read import TrainingSet
 from lib.engine.pretraining.identity import (
     IdentityTask,
     cut_out,
-    face_mask,
     load_recogniser,
     measure,
     recognition,
@@ -25,49 +23,15 @@ from lib.engine.pretraining.identity import (
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
-from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix
+from tests.packs import write_training_set
 
-SIZE, S, V = 32, 24, 3
-
-
-def write_set(root: Path, face: FaceModel) -> None:
-    """People whose face has a colour of its own, before backgrounds that differ from view to view."""
-    rng = np.random.default_rng(0)
-    yaw = torch.tensor([-45.0, 0.0, 45.0]).expand(S, V)
-    zero = torch.zeros(S * V)
-    R = euler_to_matrix(torch.deg2rad(yaw.reshape(-1)), zero, zero).float()
-    K = torch.tensor([[80.0, 0, SIZE / 2], [0, 80.0, SIZE / 2], [0, 0, 1]]).expand(S * V, 3, 3)
-    t = torch.tensor([0.0, 0, 412.5]).expand(S * V, 3)
-    vertices = face.vertices(torch.from_numpy(rng.normal(size=(S, 8))).float())
-    camera = PerspectiveCamera(K, R, t)
-    images = torch.from_numpy(rng.random((S * V, 3, 1, 1))).float().expand(-1, -1, SIZE, SIZE)
-    shown = vertices[:, face.face_index].repeat_interleave(V, 0)
-    mask = face_mask(shown, camera, face.cropped_faces(), images)
-    stripes = torch.from_numpy(rng.random((S, 3, SIZE, 1))).float().repeat_interleave(V, 0).expand(-1, -1, -1, SIZE)
-    images = torch.where(mask[:, None], stripes, images)
-    pixels = (images * 255).byte().permute(0, 2, 3, 1).reshape(S, V, SIZE, SIZE, 3).numpy()
-    arrays = {
-        "images": pixels,
-        "K": K.reshape(S, V, 3, 3).numpy(),
-        "R": R.reshape(S, V, 3, 3).numpy(),
-        "t": t.reshape(S, V, 3).numpy(),
-        "landmarks": camera.project(vertices[:, face.landmarks].repeat_interleave(V, 0))[..., :2]
-        .view(S, V, 68, 2)
-        .numpy(),
-        "yaw": yaw.numpy(),
-        "vertices": (vertices - face.mean).numpy().astype(np.float16),
-        "size": np.ones(S, np.float32),
-        "split": np.digitize(np.arange(S), (16, 20)).astype(np.uint8),
-        "subject": np.array([f"t{i:06d}" for i in range(S)]),
-        "signature": np.array("test"),
-    }
-    save_arrays(root / "shard_000", arrays)
+SIZE = 32
 
 
 @pytest.fixture(scope="module")
 def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSet, TrainingSet]:
     root = tmp_path_factory.mktemp("train")
-    write_set(root, face_model)
+    write_training_set(root, face_model)
     return TrainingSet(root, "train", face_model), TrainingSet(root, "val", face_model)
 
 
@@ -128,7 +92,7 @@ def test_training_from_params_to_a_recogniser(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     face_model.save(Path("data/face_model.npz"))
-    write_set(Path("data/smoke/train"), face_model)
+    write_training_set(Path("data/smoke/train"), face_model)
     torch.manual_seed(0)
     save_weights(Path("data/smoke/pretrained/resnet_tiny.safetensors"), build_encoder("resnet_tiny"), {})
     loop = {"steps": 25, "batch_size": 12, "lr": 1e-3, "threads": 1, "warmup": 2}

@@ -8,7 +8,7 @@ import torch
 from scipy.io import savemat
 
 from lib.core.errors import InputError
-from lib.landmarks.crops import SPAN_MM, apply_transform
+from lib.landmarks.crops import apply_transform
 from lib.losses.pose import normalised_pose
 from lib.models.base import Views
 from lib.models.mvfnet import MVFNet, pose_camera
@@ -16,7 +16,6 @@ from lib.models.mvfnet_release import ReleasedMVFNet, load_release, release_came
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.licensed import BaselFace
 from lib.morphable.model import FaceModel
-from lib.renderers.cameras import matrix_to_euler
 
 SIZE = 32
 
@@ -59,27 +58,10 @@ def test_heads_are_those_of_the_paper(face_model: FaceModel) -> None:
         MVFNet(face_model, "resnet_tiny", n_id=1000)
 
 
-def test_pose_of_zeros_is_a_frontal_face_in_the_middle_and_units_are_those_of_the_loss() -> None:
-    camera = pose_camera(torch.zeros(2, 6), 64)
-    assert torch.equal(camera.R, torch.eye(3).expand(2, 3, 3)) and torch.equal(camera.t2d, torch.full((2, 2), 32.0))
-    assert torch.allclose(camera.scale, torch.full((2,), 64 / SPAN_MM))
+def test_poses_of_many_dimensions_are_cameras_in_one_batch() -> None:
     pose = 0.3 * torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(normalised_pose(pose_camera(pose, 96), 96), pose.view(12, 6), atol=1e-5)
-    yaw, pitch, roll = matrix_to_euler(pose_camera(torch.tensor([[0, 0.5, 0.25, -0.1, 0, 0]]), 64).R)
-    assert torch.allclose(torch.cat([yaw, pitch, roll]), torch.pi / 2 * torch.tensor([0.5, 0.25, -0.1]), atol=1e-6)
-
-
-def test_equation_1_on_all_or_some_vertices(face_model: FaceModel) -> None:
-    g = torch.Generator().manual_seed(0)
-    alpha, beta = torch.randn(3, 12, generator=g), torch.randn(3, 7, generator=g)
-    whole = face_model.vertices(alpha, beta)
-    part = face_model.vertices(alpha, beta, face_model.face_index)
-    assert torch.allclose(whole[:, face_model.face_index], part, atol=1e-4)
-    basis = face_model.id_basis[:12], face_model.exp_basis[:7]
-    by_hand = (
-        face_model.mean + torch.einsum("k,knc->nc", alpha[1], basis[0]) + torch.einsum("k,knc->nc", beta[1], basis[1])
-    )
-    assert torch.allclose(whole[1], by_hand, atol=1e-3)
+    assert torch.equal(pose_camera(torch.zeros(2, 6), 64).R, torch.eye(3).expand(2, 3, 3))
 
 
 def test_the_pose_of_a_view_depends_on_that_view_and_the_shape_on_all(face_model: FaceModel) -> None:
@@ -254,17 +236,6 @@ def test_positive_yaw_of_the_release_faces_the_images_left() -> None:
 
 
 def test_other_files_than_the_release_are_named(tmp_path: Path, basel: tuple[Path, dict[str, np.ndarray]]) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        load_release(tmp_path / "net.pth")
-    (tmp_path / "net.pth").write_bytes(b"not a file of torch")
-    with pytest.raises(InputError, match="weights_only"):
-        load_release(tmp_path / "net.pth")
-    torch.save({"a": Path("b")}, tmp_path / "net.pth")
-    with pytest.raises(InputError, match="weights_only"):
-        load_release(tmp_path / "net.pth")
-    torch.save([1, 2], tmp_path / "net.pth")
-    with pytest.raises(InputError, match="tensors"):
-        load_release(tmp_path / "net.pth")
     state = release_state()
     state["module.fc_pose.fc4.weight"] = torch.zeros(6, 256)
     torch.save(state, tmp_path / "net.pth")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lib.synthesis.twin as maker
+from lib.core.errors import InputError
 from lib.datasets.micc import twin as micc
 from lib.datasets.multipie import twin as multipie
 from lib.datasets.threedfaw import twin as threedfaw
@@ -142,3 +143,18 @@ def test_people_of_one_set_are_not_in_another(people):
     for other in (twins, mirrored):
         distance = np.sqrt(((train[:, None] - other[None]) ** 2).sum(-1)).mean(-1)
         assert distance.min() > 1.0  # mm; registration noise alone is 0.16
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("train", {"n_views": 4}), ("train", {"n_subjects": 0}), ("train", {"image_size": -1}), ("3dfaw", {"frames": 0}),
+        ("3dfaw", {"frame_size": 8}), ("micc", {"frames": 2}), ("micc", {"frame_size": 8}), ("micc", {"frame_pattern": "x.jpg"}),
+        ("multipie", {"instants": 12}), ("multipie", {"lights": 0}), ("multipie", {"cameras": ("051",)}),
+        ("multipie", {"sign": 2}), ("multipie", {"validation": 1.0}), ("multipie", {"expressions": ("grin",)}),
+        ("300W_LP", {"n_faces": 0}), ("300W_LP", {"n_views": 2}), ("300W_LP", {"labels": "guess"}),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(name: str, bad: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        replace(CASES[name][1], **bad)

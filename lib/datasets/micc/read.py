@@ -26,7 +26,7 @@ from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.core.progress import log
 from lib.core.views import TARGET_YAW, VIEWS
-from lib.datasets.folder import data_root
+from lib.datasets.folder import Folder, data_root
 from lib.datasets.micc.frames import STREAM_NAME, MiccFrame, frames_in
 from lib.datasets.micc.mjpeg import jpeg_spans
 from lib.landmarks.crops import fit_weak_perspective
@@ -133,7 +133,7 @@ def choose_triplet(
     return chosen[0], chosen[1], chosen[2]
 
 
-class Micc:
+class Micc(Folder):
     """The subjects of a MICC folder, read one at a time.
 
     Args:
@@ -165,21 +165,17 @@ class Micc:
         detect_frames: int = 40,
         layout: MiccLayout | None = None,
     ) -> None:
-        self.root, self.strict, self.layout = Path(root), strict, layout or MiccLayout()
-        self.mean_landmarks, self.detect_frames = mean_landmarks, detect_frames
-        self._detector = detector
-        self.skipped: dict[str, str] = {}
-        if not self.root.is_dir():
-            raise InputError(self.root, "no such folder", "python -m lib.datasets.micc.twin, or point it at the data")
+        super().__init__(root, "micc", strict, detector)
+        self.layout, self.mean_landmarks, self.detect_frames = layout or MiccLayout(), mean_landmarks, detect_frames
         pattern = re.compile(re.sub(r"\\\{id[^}]*\\\}", r"(\\d+)", re.escape(self.layout.subject)))
         found = sorted(int(m[1]) for p in self.root.iterdir() if p.is_dir() and (m := pattern.fullmatch(p.name)))
         if not found:
             raise InputError(self.root, f"folders named like {self.layout.subject.format(id=1)}")
         for number in range(1, found[-1]):
             if number not in found:
-                self._leave_out(f"{number:02d}", f"no folder {self.layout.subject.format(id=number)}")
+                self._note(f"{number:02d}", f"no folder {self.layout.subject.format(id=number)}")
         for number in (n for n in found if n in skip):
-            self._leave_out(f"{number:02d}", "on the skip list (flawed scan)")
+            self._note(f"{number:02d}", "on the skip list (flawed scan)")
         self.ids = [number for number in found if number not in skip]
         self._ljson: dict[str, list[Path]] | None = None
 
@@ -191,9 +187,7 @@ class Micc:
             try:
                 yield self[number]
             except InputError as error:
-                if self.strict:
-                    raise
-                self._leave_out(f"{number:02d}", str(error))
+                self.leave_out(f"{number:02d}", error)
         if self.skipped:
             log(f"MICC: {len(self.skipped)} left out: {', '.join(sorted(self.skipped))}")
 
@@ -212,10 +206,8 @@ class Micc:
             try:
                 self._add_video(subject, condition, folder / stem)
             except InputError as error:
-                if self.strict:
-                    raise
+                self.leave_out(f"{subject.id}/{condition}", error)
                 subject.videos.pop(condition, None)
-                self._leave_out(f"{subject.id}/{condition}", str(error))
                 problems.append(f"{condition}: {error}")
         if not subject.videos:
             raise InputError(folder, "no usable video; " + "; ".join(problems))
@@ -224,10 +216,10 @@ class Micc:
         subject.truth = load_npz(truth, required=keys) if truth.is_file() else None
         return subject
 
-    def _leave_out(self, key: str, reason: str) -> None:
-        if self.skipped.get(key) != reason:
-            self.skipped[key] = reason
-            log(f"MICC subject {key} left out ({len(self.skipped)} so far): {reason}")
+    def _note(self, subject: str, reason: str) -> None:
+        """A subject that is known to be missing or flawed; no reason to raise, strict or not."""
+        self.skipped[subject] = reason
+        log(f"micc: {subject} left out ({len(self.skipped)} so far): {reason}")
 
     # ---- scan ----
     def _scan_path(self, folder: Path) -> Path:
@@ -284,24 +276,16 @@ class Micc:
 
     def _detect(self, subject: MiccSubject, condition: str) -> None:
         """Detect faces in evenly spaced frames without landmarks; those where none is found stay without."""
-        if isinstance(self._detector, str):
-            from lib.landmarks.detect import make_detector
-
-            self._detector = make_detector(self._detector)
-        assert self._detector is not None
         unknown = [frame for frame in subject.videos[condition] if frame.landmarks2d is None]
         picks = np.unique(np.linspace(0, len(unknown) - 1, min(len(unknown), self.detect_frames)).round().astype(int))
         for i in picks:
             try:
-                faces = self._detector.detect(unknown[i].image().astype(np.float32) / 255)
+                unknown[i].landmarks2d = self.detect(unknown[i].image())
             except InputError as error:
                 subject.damaged[condition] += 1
                 log(str(error))
                 continue
-            if faces:
-                unknown[i].landmarks2d = faces[0].landmarks.astype(np.float64)
-            else:
-                subject.no_face[condition] += 1
+            subject.no_face[condition] += unknown[i].landmarks2d is None
         if subject.no_face[condition] == len(picks):
             raise InputError(subject.videos[condition][0].path, f"no face was found in any of {len(picks)} frames")
 

@@ -15,16 +15,16 @@ As in the real data the scans of subjects 2 and 27 are flawed: one is torn and b
 from random streams that no other twin uses. An interrupted run resumes.
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
+from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.micc.read import FLAWED, Micc
 from lib.landmarks.files import write_ljson
@@ -69,31 +69,24 @@ IND = VideoStyle(
 STYLES = {"INC": INC, "IND": IND}
 
 
-@dataclass(frozen=True)
+@checked
 class MiccTwinConfig:
     """Section data.micc of params.yaml. `frames` counts per video; with `root` set nothing is synthesised.
 
     skip: subjects with flawed scans, frame_pattern: names of extracted frames such as frame%04d.jpg; for reading only.
     """
 
-    n_subjects: int
+    n_subjects: Count
     root: str | None = None
-    frames: int = 15
-    frame_size: int = 320
+    frames: Annotated[int, Field(ge=3)] = 15
+    frame_size: Annotated[int, Field(ge=64)] = 320
     max_yaw: float = 60.0
     pitch: tuple[float, float] = (-35.0, 12.0)  # degrees, of the scans; negative = looking down
     shift: float = 60.0  # mm, how far scans lie off the origin (std)
     seed: int = 0
     skip: tuple[int, ...] = FLAWED
-    frame_pattern: str | None = None
+    frame_pattern: Annotated[str, Field(pattern=r"%0?\d*d")] | None = None
     scanner: ScannerConfig = field(default_factory=lambda: ScannerConfig(reach=115.0, heads=(-60.0, 0.0, 60.0)))
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_subjects", 1), ("frames", 3), ("frame_size", 64)):
-            if getattr(self, name) < least:
-                raise InputError(f"data.micc.{name}", f"at least {least}, found {getattr(self, name)}")
-        if self.frame_pattern is not None and not re.search(r"%0?\d*d", self.frame_pattern):
-            raise InputError("data.micc.frame_pattern", f"a name with %04d or the like, found {self.frame_pattern!r}")
 
 
 def stamp(number: int) -> str:

@@ -20,11 +20,11 @@ import torch
 
 from lib.core.files import load_npz
 from lib.core.progress import log
-from lib.datasets.multipie.read import CAMERAS, Group, MultiPie, View, check_direction, validation_subjects
+from lib.datasets.multipie.read import CAMERAS, Group, MultiPie, check_direction, validation_subjects
 from lib.datasets.multipie.twin import MultiPieConfig
-from lib.datasets.pack import Packer, margin
-from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
-from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera, invert_transform
+from lib.datasets.pack import Packer, crop_maps, crop_picture, label_rows, margin
+from lib.fit.single import LabelFitOptions, fit_labels
+from lib.landmarks.crops import apply_transform, invert_transform
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import matrix_to_euler
 
@@ -54,29 +54,16 @@ def select(groups: list[Group], config: MultiPieConfig) -> list[Group]:
 
 
 def cut(image: np.ndarray, A: torch.Tensor, size: int) -> np.ndarray:
-    """The crop (size, size, 3) uint8 that A (2, 3) makes of a picture (H, W, 3) uint8; only its surroundings are read."""
-    corners = torch.tensor([[0.0, 0.0], [size, 0], [0, size], [size, size]], dtype=A.dtype)
+    """As `crop_picture`, but only the crop's surroundings in the picture are read: they are a small part of it."""
+    side = size + 2 * margin(size)
+    corners = torch.tensor([[0.0, 0.0], [side, 0], [0, side], [side, side]], dtype=A.dtype)
     points = apply_transform(invert_transform(A[None]), corners[None])[0].numpy()
     limit = np.array(image.shape[1::-1])
     low = np.clip(np.floor(points.min(0)).astype(int) - 4, 0, limit - 1)
     high = np.clip(np.ceil(points.max(0)).astype(int) + 4, low + 1, limit)
-    part = torch.from_numpy(np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])).permute(2, 0, 1)[None]
     moved = A.clone()
     moved[:, 2] += A[:, :2] @ torch.from_numpy(low).to(A)
-    crop = crop_image(part.float(), moved[None].float(), size)[0]
-    return crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-def crop_views(views: list[View], face: FaceModel, size: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Crops (V, P, P, 3) uint8 of a group's views and their maps A (V, 2, 3) from picture to crop pixels.
-
-    size: side of the network's input, px; P is 2 `margin(size)` larger.
-    """
-    border = margin(size)
-    landmarks = torch.from_numpy(np.stack([view.landmarks for view in views]))
-    A = crop_transform(landmarks, size, face.mean[face.landmarks].double())
-    A[:, :, 2] += border
-    return np.stack([cut(view.image, a, size + 2 * border) for view, a in zip(views, A, strict=True)]), A
+    return crop_picture(image[low[1] : high[1], low[0] : high[0]], moved, size)
 
 
 def label_crops(
@@ -84,28 +71,8 @@ def label_crops(
 ) -> dict[str, np.ndarray]:
     """Labels of M crops in crop pixels: the fit of each picture to its landmarks (M, 68, 2) in picture pixels, A (M, 2, 3)."""
     fit = fit_labels(face, landmarks, config.n_id, config.n_exp, LabelFitOptions(contour=config.contour))
-    if config.contour == "slide":
-        landmarks = torch.cat([_contour(fit, face), landmarks[:, 17:]], 1)
-    scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
-    numbers = {
-        "landmarks": apply_transform(A, landmarks),
-        "scale": scale,
-        "R": rotation,
-        "t2d": t2d,
-        "alpha": fit.alpha,
-        "beta": fit.beta,
-        "quality": fit.residual_mm,
-        "yaw": torch.rad2deg(matrix_to_euler(fit.R)[0]),
-    }
-    return {name: value.float().numpy() for name, value in numbers.items()}
-
-
-def _contour(fit: LabelFit, face: FaceModel) -> torch.Tensor:
-    """The fitted model's 17 jaw landmarks (V, 17, 2) px."""
-    index = face.landmarks[:17]
-    basis = torch.cat([face.id_basis[: fit.alpha.shape[1], index], face.exp_basis[: fit.beta.shape[1], index]])
-    shape = torch.cat([fit.alpha, fit.beta], 1) @ basis.flatten(1).double()
-    return fit.camera.project(face.mean[index].double() + shape.unflatten(1, (-1, 3)))[..., :2]
+    rows = label_rows(fit, landmarks[:, 17:] if config.contour == "slide" else landmarks, A, face)
+    return rows | {"yaw": torch.rad2deg(matrix_to_euler(fit.R)[0]).float().numpy()}
 
 
 def open_set(root: Path, config: MultiPieConfig, face: FaceModel) -> MultiPie:
@@ -123,8 +90,8 @@ def _chunks(data: MultiPie, config: MultiPieConfig) -> list[MultiPie]:
 def _rows(data: MultiPie, config: MultiPieConfig, face: FaceModel) -> dict[str, Any]:
     images, maps, views, groups = [], [], [], []
     for group, seen in data:
-        crops, A = crop_views(seen, face, config.image_size)
-        images.append(crops)
+        A = crop_maps(torch.from_numpy(np.stack([view.landmarks for view in seen])), config.image_size, face)
+        images += [cut(view.image, a, config.image_size) for view, a in zip(seen, A, strict=True)]
         maps.append(A)
         views += [(view.path, view.camera, view.side, view.landmarks) for view in seen]  # not the pictures
         groups += [group] * len(seen)
@@ -135,7 +102,7 @@ def _rows(data: MultiPie, config: MultiPieConfig, face: FaceModel) -> dict[str, 
         expected = np.array([config.sign * CAMERAS[camera].yaw for _, camera, _, _ in views])
         # only marked: a table of the wrong sign must not pass for wrong detections before the directions are checked
         arrays["keep"] = np.abs(arrays["yaw"] - expected) <= MAX_YAW_ERROR
-        arrays |= {"images": np.concatenate(images), "side": np.array([side for _, _, side, _ in views], np.int8)}
+        arrays |= {"images": np.stack(images), "side": np.array([side for _, _, side, _ in views], np.int8)}
         arrays |= {"light": np.array([group.light for group in groups], np.int32)}
         arrays |= {"group": np.array([f"{g.subject}_{g.session:02d}_{g.recording:02d}" for g in groups])}
         arrays |= {"subject": np.array([g.subject for g in groups]), "camera": np.array([c for _, c, _, _ in views])}

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.progress import log
 from lib.core.views import FRONT as FRONT_VIEW
 from lib.core.views import LEFT, RIGHT, VIEWS
-from lib.datasets.folder import read_picture
+from lib.datasets.folder import Folder, read_picture
 from lib.landmarks.files import multipie_labels, read_json, read_multipie_label, values_of
 
 if TYPE_CHECKING:
@@ -104,11 +103,6 @@ class Group:
     def key(self) -> str:
         return f"{self.subject}_{self.session:02d}_{self.recording:02d}_{self.light:02d}"
 
-    @property
-    def expression(self) -> str:
-        """Name of the expression; "unknown" for a recording that the protocol does not have."""
-        return EXPRESSIONS.get((self.session, self.recording), "unknown")
-
 
 @dataclass
 class View:
@@ -121,21 +115,17 @@ class View:
     landmarks: np.ndarray
 
 
-class MultiPie:
+class MultiPie(Folder):
     """The groups of a Multi-PIE folder.
 
     Args:
         root: folder that holds sessionNN, or data/sessionNN, or Multi-Pie/data/sessionNN.
         cameras: tokens to use; among them the frontal 051 and at least one to either side.
-        lights, sessions: ids to use; default all.
-        strict: raise on what cannot be used; otherwise it is logged, kept in `skipped` and left out.
+        strict, detector: see `Folder`; detected are pictures without stored landmarks.
         sign: 1 = directions as in `CAMERAS`, -1 = the opposite.
-        detector: name for `lib.landmarks.detect.make_detector`, or a detector, for pictures without stored landmarks.
-        label_folder: folder with <token>/<image>_lm.mat; default MPie_Labels/labels below or beside the root.
 
     Attributes:
         groups: every face and instant with a frontal, a left and a right picture, in the order of their names.
-        skipped: group or file name -> why it is left out.
         labels: (subject, session, recording, camera) -> file of hand labels.
 
     Raises:
@@ -146,26 +136,16 @@ class MultiPie:
         self,
         root: str | Path,
         cameras: Sequence[str] = ("080", "130", FRONT, "041", "190"),
-        lights: Iterable[int] | None = None,
-        sessions: Iterable[int] | None = None,
         strict: bool = False,
         sign: int = 1,
         detector: "str | Detector | None" = None,
-        label_folder: str | Path | None = None,
     ) -> None:
-        self.root, self.strict = Path(root), strict
-        self.skipped: dict[str, str] = {}
+        super().__init__(root, "multipie", strict, detector)
         self.sides = camera_sides(cameras, sign)
-        self._detector = detector
         self._json: dict[Path, dict[str, Any]] = {}
-        if not self.root.is_dir():
-            raise InputError(
-                self.root, "no such folder", "python -m lib.datasets.multipie.twin, or point it at the data"
-            )
         self.data = _sessions_folder(self.root)
-        self.labels = multipie_labels(self._label_folder(label_folder))
-        wanted_lights = None if lights is None else set(lights)
-        wanted_sessions = None if sessions is None else set(sessions)
+        hand = (base / "MPie_Labels" / "labels" for base in (self.root, self.data, self.root.parent))
+        self.labels = multipie_labels(next((folder for folder in hand if folder.is_dir()), None))
         groups: dict[tuple[str, int, int, int], Group] = {}
         for path in _pictures(self.data):
             try:
@@ -173,14 +153,11 @@ class MultiPie:
                 if shot.camera not in CAMERAS:
                     raise InputError(path, f"one of the 15 cameras, found {shot.camera}")
             except InputError as error:
-                self._leave_out(path.name, error)
+                self.leave_out(path.name, error)
                 continue
-            if shot.camera not in self.sides or (wanted_sessions and shot.session not in wanted_sessions):
-                continue
-            if wanted_lights is not None and shot.light not in wanted_lights:
-                continue
-            key = (shot.subject, shot.session, shot.recording, shot.light)
-            groups.setdefault(key, Group(*key)).views[shot.camera] = path
+            if shot.camera in self.sides:
+                key = (shot.subject, shot.session, shot.recording, shot.light)
+                groups.setdefault(key, Group(*key)).views[shot.camera] = path
         if not groups:
             raise InputError(self.data, f"pictures of cameras {', '.join(self.sides)} below sessionNN/multiview")
         self.groups = [group for _, group in sorted(groups.items()) if self._complete(group, group.views)]
@@ -213,7 +190,7 @@ class MultiPie:
                 image = read_picture(path, IMAGE_SIZE)
                 views.append(View(path, camera, self.sides[camera], image, self.landmarks(path, image)))
             except InputError as error:
-                self._leave_out(path.name, error)
+                self.leave_out(path.name, error)
         return views if self._complete(group, [view.camera for view in views]) else []
 
     def subset(self, groups: Sequence[Group]) -> "MultiPie":
@@ -221,11 +198,6 @@ class MultiPie:
         part = copy.copy(self)
         part.groups, part.skipped, part._json = list(groups), {}, {}
         return part
-
-    def triplet(self, views: Sequence[View], rng: np.random.Generator) -> tuple[View, View, View]:
-        """The frontal view as anchor, with a random left and a random right one (section 4.1)."""
-        sides = [[view for view in views if view.side == side] for side in range(3)]
-        return tuple(side[rng.integers(len(side))] for side in sides)  # type: ignore[return-value]
 
     def landmarks(self, path: Path, image: np.ndarray | None = None) -> np.ndarray:
         """68 landmarks (68, 2) px of a picture, pixel centres at +0.5: hand labels, else landmarks.json, else detected.
@@ -254,42 +226,18 @@ class MultiPie:
             raise InputError(
                 path, f"68 stored landmarks{profile}", "MPie_Labels, landmarks.json, or data.multipie.detector"
             )
-        if isinstance(self._detector, str):
-            from lib.landmarks.detect import make_detector
-
-            self._detector = make_detector(self._detector)
-        faces = self._detector.detect(
-            (read_picture(path, IMAGE_SIZE) if image is None else image).astype(np.float32) / 255
-        )
-        if not faces:
+        found = self.detect(read_picture(path, IMAGE_SIZE) if image is None else image)
+        if found is None:
             raise InputError(path, "no face was found")
-        return faces[0].landmarks.astype(np.float64)
+        return found
 
     def _complete(self, group: Group, cameras: Iterable[str]) -> bool:
         there = {self.sides[camera] for camera in cameras}
         missing = [name for side, name in enumerate(VIEWS) if side not in there]
         if missing:
             usable = ", ".join(sorted(group.views))
-            self._leave_out(
-                group.key, InputError(group.key, f"no usable {' and no '.join(missing)} view (of {usable})")
-            )
+            self.leave_out(group.key, InputError(group.key, f"no usable {' and no '.join(missing)} view (of {usable})"))
         return not missing
-
-    def _leave_out(self, key: str, error: InputError) -> None:
-        if self.strict:
-            raise error
-        if key not in self.skipped:
-            self.skipped[key] = str(error)
-            if len(self.skipped) <= 50 or len(self.skipped) % 1000 == 0:
-                log(f"Multi-PIE: left out ({len(self.skipped)} so far): {error}")
-
-    def _label_folder(self, labels: str | Path | None) -> Path | None:
-        if labels is not None:
-            if not Path(labels).is_dir():
-                raise InputError(labels, "no such folder of landmark labels")
-            return Path(labels)
-        bases = (self.root, self.data, self.root.parent)
-        return next((f for f in (base / "MPie_Labels" / "labels" for base in bases) if f.is_dir()), None)
 
 
 def camera_sides(cameras: Sequence[str], sign: int = 1) -> dict[str, int]:

@@ -14,20 +14,19 @@ cameras and flashes of a recording: they fire within a second. Subjects come fro
 An interrupted run resumes.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
+from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
-from lib.renderers.shading import ambient_light
-from lib.renderers.synthesis import render_shaded, vertex_normals_numba
-from lib.synthesis.light import vertex_colours
+from lib.renderers.synthesis import vertex_normals_numba
 from lib.synthesis.people import People, stream
 from lib.synthesis.scene import Cameras, detector_noise, rotations
 from lib.synthesis.sensor import expose
@@ -44,7 +43,7 @@ PERFORMED: dict[str, dict[str, float]] = {
 """Expression -> facial actions; a name without Left or Right means both sides."""
 
 
-@dataclass(frozen=True)
+@checked
 class MultiPieConfig:
     """Section data.multipie of params.yaml: what the twin writes and what is packed of it, or of the real set in `root`.
 
@@ -53,41 +52,27 @@ class MultiPieConfig:
     validation: share of the subjects held out. detector: for pictures without stored landmarks, null for none. contour: how
     the 17 jaw points of these landmarks behave (lib.fit.single): "fixed" for the twin, "slide" for hand labels and dlib.
     supersample: samples a pixel in each direction; 1 is enough where crops shrink the pictures by two or more. expressions:
-    which of neutral, smile, surprise, squint, disgust, scream are used; empty for all. image_size: px of the network's
-    input, and n_id, n_exp: components of the label fits; of the pack.
+    which are used; empty for all. image_size: px of the network's input, and n_id, n_exp: components of the label fits; of
+    the pack.
     """
 
-    n_subjects: int
+    n_subjects: Annotated[int, Field(ge=2, le=900)]
     cameras: tuple[str, ...] = ("080", "130", "051", "041", "190")
-    instants: int = 1
-    lights: int = 3
+    instants: Annotated[int, Field(ge=1, le=len(EXPRESSIONS))] = 1
+    lights: Annotated[int, Field(ge=1, le=len(LIGHTS))] = 3
     root: str | None = None
     seed: int = 0
-    sign: int = 1
-    validation: float = 0.1
+    sign: Literal[1, -1] = 1
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     detector: str | None = None
-    contour: str = "fixed"
-    supersample: int = 1
-    expressions: tuple[str, ...] = ()
-    image_size: int = 64
-    n_id: int = 80
-    n_exp: int = 29
+    contour: Literal["fixed", "slide", "ignore"] = "fixed"
+    supersample: Count = 1
+    expressions: tuple[Literal["neutral", "smile", "surprise", "squint", "disgust", "scream"], ...] = ()
+    image_size: Annotated[int, Field(ge=16)] = 64
+    n_id: Count = 80
+    n_exp: Count = 29
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("n_subjects", 2, 900),
-            ("instants", 1, len(EXPRESSIONS)),
-            ("lights", 1, len(LIGHTS)),
-            ("image_size", 16, 1000),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise InputError(f"data.multipie.{name}", f"{least} to {most}, found {getattr(self, name)}")
-        if not 0 <= self.validation < 1:
-            raise InputError("data.multipie.validation", f"a share from 0 to below 1, found {self.validation}")
-        unknown = sorted(set(self.expressions) - set(EXPRESSIONS.values()))
-        if unknown:
-            known = ", ".join(dict.fromkeys(EXPRESSIONS.values()))
-            raise InputError("data.multipie.expressions", f"some of {known}, found {', '.join(unknown)}")
         camera_sides(self.cameras, self.sign)
 
     def uses(self, session: int, recording: int) -> bool:
@@ -154,14 +139,10 @@ class Lab:
         for c, viewer in enumerate(cameras.viewer()):
             screen = cameras[c : c + 1].project(v)
             corner, size = _window(screen[0, :, :2])
-            colours = vertex_colours(
-                np.repeat(albedo[None], m, 0), np.repeat(normals, m, 0), lamps, np.repeat(viewer[None], m, 0),
-                studio.occlusion, np.broadcast_to(studio.gloss, (m, len(studio.gloss)))
-            )  # fmt: skip
-            local = np.repeat(screen - np.array([*corner, 0], np.float32), m, 0)
-            rgb, mask = render_shaded(
-                np.ascontiguousarray(local), studio.faces, colours, np.repeat(normals, m, 0),
-                np.repeat(ambient_light(1).numpy(), m, 0), size[1], size[0], supersample=self.supersample, threads=1,
+            rgb, mask = studio.render(
+                np.repeat(normals, m, 0), np.repeat(albedo[None], m, 0),
+                np.repeat(screen - np.array([*corner, 0], np.float32), m, 0), np.repeat(viewer[None], m, 0), lamps, size,
+                supersample=self.supersample,
             )  # fmt: skip
             sensors = rig_sensors(self.rig, np.full(m, c), rng)
             part = (slice(corner[1], corner[1] + size[1]), slice(corner[0], corner[0] + size[0]))
@@ -207,15 +188,14 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=1)
-def _lab(people: People, config: MultiPieConfig) -> Lab:
-    rig = make_rig(config.cameras, stream("multipie", config.seed, 10**6))
-    return Lab(people, rig, config.supersample)
+def _lab(people: People, cameras: tuple[str, ...], seed: int, supersample: int) -> Lab:
+    return Lab(people, make_rig(cameras, stream("multipie", seed, 10**6)), supersample)
 
 
 def _write(part: Part) -> None:
     """Everything of one subject."""
     config, people, subject, root = part.config, part.people, part.name, part.folder
-    lab = _lab(people, config)
+    lab = _lab(people, config.cameras, config.seed, config.supersample)
     rng = stream("multipie", config.seed, part.index)
     identities, neutral, albedo = people.draw(1, rng)
     size, marks = float(identities.size[0]), people.landmarks

@@ -14,7 +14,7 @@ import numpy as np
 from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
-from lib.core.progress import log
+from lib.datasets.folder import Folder
 from lib.landmarks.files import read_json, read_vertex_landmarks, values_of
 
 
@@ -68,12 +68,12 @@ class Subject:
     truth: dict[str, np.ndarray] | None = None
 
 
-class ThreeDFAW:
+class ThreeDFAW(Folder):
     """The subjects of a 3DFAW-Video folder, read one at a time.
 
     Args:
         root: folder with the layout above.
-        strict: raise on a subject that cannot be read; otherwise it is logged, counted in `skipped` and left out.
+        strict: see `Folder`.
         layout: patterns, for a download that is arranged differently.
 
     Raises:
@@ -81,12 +81,8 @@ class ThreeDFAW:
     """
 
     def __init__(self, root: str | Path, strict: bool = True, layout: Layout | None = None) -> None:
-        self.root, self.strict, self.layout = Path(root), strict, layout or Layout()
-        self.skipped: dict[str, str] = {}
-        if not self.root.is_dir():
-            raise InputError(
-                self.root, "no such folder", "python -m lib.datasets.threedfaw.twin, or point it at the data"
-            )
+        super().__init__(root, "threedfaw", strict)
+        self.layout = layout or Layout()
         path = self.root / self.layout.ids
         if not path.is_file():
             raise InputError(path, "a text file with one subject ID a line")
@@ -105,10 +101,7 @@ class ThreeDFAW:
             try:
                 yield self[subject]
             except InputError as error:
-                if self.strict:
-                    raise
-                self.skipped[subject] = str(error)
-                log(f"3DFAW subject {subject} left out ({len(self.skipped)} so far): {error}")
+                self.leave_out(subject, error)
 
     def __getitem__(self, subject: str) -> Subject:
         """Read one subject. Raises InputError that names the offending file."""

@@ -17,15 +17,17 @@ The first three lines are the challenge's own layout. Its participants' folder n
 Subjects come from random streams that the training twin never uses. An interrupted run resumes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.ndimage import gaussian_filter1d
 
-from lib.core.errors import InputError
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
+from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.synthesis.backdrop import Backdrops, sample_backdrops
@@ -40,22 +42,17 @@ from lib.synthesis.twin import Part, Twin
 CAMERAS = ("phone", "static")
 
 
-@dataclass(frozen=True)
+@checked
 class TwinConfig:
     """Section data.threedfaw of params.yaml. `frames` counts per video; with `root` set nothing is synthesised."""
 
-    n_subjects: int
+    n_subjects: Count
     root: str | None = None
-    frames: int = 13
-    frame_size: int = 256
+    frames: Count = 13
+    frame_size: Annotated[int, Field(ge=32)] = 256
     max_yaw: float = 60.0
     seed: int = 0
     scanner: ScannerConfig = field(default_factory=ScannerConfig)
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_subjects", 1), ("frames", 1), ("frame_size", 32)):
-            if getattr(self, name) < least:
-                raise InputError(f"data.threedfaw.{name}", f"at least {least}, found {getattr(self, name)}")
 
 
 def video_cameras(kind: str, config: TwinConfig, rng: np.random.Generator) -> tuple[Cameras, np.ndarray]:

@@ -17,14 +17,14 @@ Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels
     signature                    hash of settings and face model
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from lib.core.arrays import save_arrays
-from lib.core.errors import InputError
+from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
 from lib.landmarks.crops import crop_camera, crop_transform
 from lib.synthesis.backdrop import sample_backdrops
@@ -39,22 +39,15 @@ SPLITS = ("train", "val", "test")
 _FRAME = 640  # px of the full image a crop is cut from; only its ratio to the focal length matters
 
 
-@dataclass(frozen=True)
+@checked
 class TrainingSetConfig:
     """Section data.train of params.yaml."""
 
-    n_subjects: int
-    n_views: int
-    image_size: int
-    shard_size: int = 500
+    n_subjects: Count
+    n_views: Literal[1, 3, 5]
+    image_size: Count
+    shard_size: Count = 500
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.n_views not in YAW_BANDS:
-            raise InputError("data.train.n_views", f"one of {sorted(YAW_BANDS)}, found {self.n_views}")
-        for name in ("n_subjects", "image_size", "shard_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.train.{name}", "a positive number")
 
     @property
     def n_shards(self) -> int:

@@ -24,11 +24,10 @@ import torch
 from lib.core.errors import InputError
 from lib.core.files import load_npz
 from lib.core.progress import log
-from lib.datasets.pack import Packer, margin
+from lib.datasets.pack import Packer, crop_maps, crop_picture, fitted_points, label_rows
 from lib.datasets.w300lp.read import SHAPE_MODEL, W300LP, Face, View
 from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.fit.single import LabelFit, LabelFitOptions, fit_labels
-from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
 from lib.morphable.model import FaceModel
 
 CHUNK = 40  # faces of one job
@@ -114,24 +113,15 @@ class Labeller:
             t2d=torch.from_numpy(np.stack([v.label.t2d for v in views])),
             residual_mm=torch.zeros(count, dtype=torch.float64),
         )
-        error = (self.points(fit) - landmarks)[main, 17:]
+        error = (fitted_points(fit, self.face, self.face.landmarks) - landmarks)[main, 17:]
         fit.residual_mm[:] = error.square().sum(-1).mean().sqrt() / fit.scale[main]
         return fit
-
-    def points(self, fit: LabelFit) -> torch.Tensor:
-        """The model's 68 landmarks (V, 68, 2) px of a fit."""
-        index = self.face.landmarks
-        basis = torch.cat(
-            [self.face.id_basis[: self.config.n_id, index], self.face.exp_basis[: self.config.n_exp, index]]
-        )
-        shape = torch.cat([fit.alpha, fit.beta], 1) @ basis.flatten(1).double()
-        return fit.camera.project(self.face.mean[index].double() + shape.unflatten(1, (-1, 3)))[..., :2]
 
 
 def pack_face(face: Face, labeller: Labeller, size: int) -> dict[str, np.ndarray] | None:
     """Rows of the pack (without group) of one face, None when a side is missing or an image cannot be read.
 
-    size: side of the network's input, px; crops are `margin(size)` larger on each side.
+    size: side of the network's input, px.
     """
     chosen = choose_views(face)
     if not chosen:
@@ -139,29 +129,10 @@ def pack_face(face: Face, labeller: Labeller, size: int) -> dict[str, np.ndarray
     views = [view for view, _ in chosen]
     fit = labeller(views)
     landmarks = torch.from_numpy(np.stack([v.label.landmarks for v in views]))
-    border = margin(size)
-    mean = labeller.face.mean[labeller.face.landmarks].double()
-    A = crop_transform(landmarks, size, mean)
-    A[:, :, 2] += border
-    landmarks = torch.cat([labeller.points(fit)[:, :17], landmarks[:, 17:]], 1)
-    scale, rotation, t2d = crop_weak_camera(fit.scale, fit.R, fit.t2d, A)
-    crops = []
-    for view, a in zip(views, A, strict=True):
-        picture = torch.from_numpy(view.image().copy()).permute(2, 0, 1)[None].float()
-        crop = crop_image(picture, a[None].float(), size + 2 * border)[0]
-        crops.append(crop.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
-    numbers = {
-        "landmarks": apply_transform(A, landmarks),
-        "scale": scale,
-        "R": rotation,
-        "t2d": t2d,
-        "alpha": fit.alpha,
-        "beta": fit.beta,
-        "quality": fit.residual_mm,
-    }
+    A = crop_maps(landmarks, size, labeller.face)
     return {
-        "images": np.stack(crops),
-        **{name: value.float().numpy() for name, value in numbers.items()},
+        "images": np.stack([crop_picture(view.image(), a, size) for view, a in zip(views, A, strict=True)]),
+        **label_rows(fit, landmarks[:, 17:], A, labeller.face),
         "side": np.array([side for _, side in chosen], np.int8),
         "yaw": np.array([view.label.yaw for view in views], np.float32),
     }
@@ -169,7 +140,7 @@ def pack_face(face: Face, labeller: Labeller, size: int) -> dict[str, np.ndarray
 
 def open_set(root: Path, config: W300LPConfig, face: FaceModel) -> W300LP:
     """The set in a folder; InputError where its labels belong to another face model."""
-    data = W300LP(root, face.mean[face.landmarks].numpy(), quiet=True)
+    data = W300LP(root, face.mean[face.landmarks].numpy())
     Labeller(face, config, root, data.sigma())
     return data
 
@@ -185,7 +156,7 @@ def _rows(data: W300LP, config: W300LPConfig, face: FaceModel) -> dict[str, Any]
         try:
             row = pack_face(data[name], labeller, config.image_size)
         except InputError as error:
-            data.skip(error)
+            data.leave_out(error.path, error)
             continue
         if row is not None:
             rows[name] = row
@@ -195,7 +166,7 @@ def _rows(data: W300LP, config: W300LPConfig, face: FaceModel) -> dict[str, Any]
         found = {name: np.concatenate([row[name] for row in rows.values()]) for name in names}
         group = np.repeat(list(rows), [len(row["side"]) for row in rows.values()])
         found |= {"group": group, "subject": group, "light": np.zeros(len(group), np.int32)}
-    skipped = np.array([f"{path}: {reason}" for path, reason in data.skipped.items()], str)
+    skipped = np.array(list(data.skipped.values()), str)
     return found | {"skipped": skipped, "counts": np.array([len(rows), *data.counts()])}
 
 

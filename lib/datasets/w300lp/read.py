@@ -25,8 +25,7 @@ from torch import Tensor
 
 from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
-from lib.core.progress import log
-from lib.datasets.folder import read_picture
+from lib.datasets.folder import Folder, read_picture
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 
 SUBSETS = ("AFW", "HELEN", "IBUG", "LFPW")
@@ -207,7 +206,7 @@ class Face:
         return front, left, right
 
 
-class W300LP:
+class W300LP(Folder):
     """The faces of a 300W-LP folder, read one at a time.
 
     The real set rotates each photograph in one direction only, the one it faces. With `fill` the missing side is taken
@@ -217,11 +216,11 @@ class W300LP:
     Args:
         root: the folder 300W_LP.
         reference: (68, 3) mm, landmarks of a mean face (`FaceModel.mean[FaceModel.landmarks]`).
-        strict: raise on a file that cannot be read; otherwise it is logged, counted in `skipped` and left out.
+        strict: see `Folder`.
         fill: take missing sides from X_Flip.
 
     Attributes:
-        skipped: path -> reason. y_flipped, filled: views whose landmarks were turned, and views from X_Flip.
+        y_flipped, filled: views whose landmarks were turned, and views from X_Flip.
         without: side name -> number of faces that have no view of it.
 
     Raises:
@@ -237,15 +236,11 @@ class W300LP:
         "without right",
     )
 
-    def __init__(
-        self, root: str | Path, reference: np.ndarray, strict: bool = False, fill: bool = True, quiet: bool = False
-    ) -> None:
-        self.root, self.reference, self.strict, self.fill, self.quiet = Path(root), reference, strict, fill, quiet
-        self.skipped: dict[str, str] = {}
+    def __init__(self, root: str | Path, reference: np.ndarray, strict: bool = False, fill: bool = True) -> None:
+        super().__init__(root, "w300lp", strict)
+        self.reference, self.fill = reference, fill
         self.y_flipped = self.filled = 0
         self.without = {"front": 0, "left": 0, "right": 0}
-        if not self.root.is_dir():
-            raise InputError(self.root, "no such folder", "python -m lib.datasets.w300lp.twin, or point it at the data")
         self.files: dict[str, dict[int, Path]] = {}
         for subset in SUBSETS:
             for part in (subset, f"{subset}_Flip"):
@@ -262,7 +257,8 @@ class W300LP:
         for stem in sorted(stems):
             match = _STEP.match(stem)
             if match is None:
-                self.skip(InputError(self.root / part / f"{stem}.mat", "a name that ends in _<step>"))
+                path = self.root / part / f"{stem}.mat"
+                self.leave_out(str(path), InputError(path, "a name that ends in _<step>"))
                 continue
             self.files.setdefault(f"{part}/{match[1]}", {})[int(match[2])] = self.root / part / f"{stem}.mat"
 
@@ -319,19 +315,11 @@ class W300LP:
                     if np.array_equal(other.label.landmarks, label.landmarks) and abs(other.label.yaw - label.yaw) > 1:
                         raise InputError(path, f"landmarks of its own; they are those of {other.path.stem}")
             except InputError as error:
-                self.skip(error)
+                self.leave_out(error.path, error)
                 continue
             self.y_flipped += label.y_flipped
             views.append(View(image, step, label, flipped))
         return views
-
-    def skip(self, error: InputError) -> None:
-        """Leave a file out, with its reason, or raise when strict."""
-        if self.strict:
-            raise error
-        self.skipped[error.path] = error.expected
-        if not self.quiet:
-            log(f"300W-LP: {error.path} left out ({len(self.skipped)} so far): {error.expected}")
 
     def sigma(self) -> np.ndarray | None:
         """Standard deviations (K,) of Shape_Para from the set's Model_Shape.mat, None where there is no such file."""

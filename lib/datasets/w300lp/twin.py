@@ -18,14 +18,16 @@ deviations. People come from random streams that no other set uses. An interrupt
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from lib.core.arrays import save_mat
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, save_npz_atomic
+from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
 from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
@@ -57,7 +59,7 @@ EXPRESSION = 0.6
 """Strength of the expressions: 300-W's photographs are from the web, where people smile and talk."""
 
 
-@dataclass(frozen=True)
+@checked
 class W300LPConfig:
     """Section data.w300lp of params.yaml.
 
@@ -68,19 +70,14 @@ class W300LPConfig:
         image_size: px of the network's input, of the pack. n_id, n_exp: components of the label fits.
     """
 
-    n_faces: int
-    n_views: int = 5
-    image_size: int = 64
+    n_faces: Count
+    n_views: Annotated[int, Field(ge=3)] = 5
+    image_size: Annotated[int, Field(ge=16)] = 64
     root: str | None = None
     labels: Literal["file", "refit"] = "file"
-    n_id: int = 80
-    n_exp: int = 29
+    n_id: Count = 80
+    n_exp: Count = 29
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_faces", 1), ("n_views", 3), ("image_size", 16), ("n_id", 1), ("n_exp", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"data.w300lp.{name}", f"at least {least}, found {getattr(self, name)}")
 
     @property
     def n_shards(self) -> int:

@@ -104,7 +104,7 @@ class TripletTask:
             batch = self.validation.batches()[0]
             images, landmarks = batch.images.to(device), batch.landmarks.to(device)
             p: Prediction = model(images)
-            shape = self.net.face.vertices(p.alpha, p.beta, self.objective.to(device).index)
+            shape = self.net.face.vertices(p.alpha, p.beta, self.objective.index)
             terms = self.objective.terms(shape, p.camera, images, landmarks)
             figures |= {f"val_{name}": float(value) for name, value in terms.items()}
         return figures

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,9 +191,8 @@ def test_bounds_on_a_tiny_twin(
     paper = bench(params)
     case = paper.case("01")
     assert case.truth is not None and paper.shapes(rows["mean_face"]).shape == (4, len(case.truth), 3)
-    monkeypatch.setattr(sys, "argv", ["evaluate", "mvfnet", "--bounds", "--workers", "1"])
     Path("params.yaml").write_text(json.dumps(params))
-    evaluate.main()
+    assert evaluate.main(["mvfnet", "--bounds", "--workers", "1"]) == 0
     said = json.loads(Path("results/mvfnet/smoke/subjects.json").read_text())
     assert said["subjects"] == {"INC": 2, "IND": 2} and "skip list" in said["left_out"]["02"]
     found = {}

@@ -10,21 +10,12 @@ from lib.models.mvfnet import MVFPrediction, SelfSupervision, Weights, pose_came
 from lib.papers.mvfnet import figures, landscape, lighting
 from lib.renderers.cameras import matrix_to_euler
 from lib.synthesis.people import People
+from tests.losses.test_photo_align import centroid_flow
 
 
 @pytest.fixture(scope="module")
 def people(face_model_files):
     return People.load(face_model_files / "face_model.npz")
-
-
-def centroid_flow(a, b):
-    """A differentiable stand-in for an estimator: how far the brightness's centre moves, the same at every pixel."""
-    x = torch.arange(a.shape[-1], dtype=a.dtype) + 0.5
-
-    def centre(image):
-        return torch.stack([image.sum((1, 2)) @ x, image.sum((1, 3)) @ x], 1) / image.sum((1, 2, 3))[:, None]
-
-    return (centre(b) - centre(a))[..., None, None].expand(-1, -1, *a.shape[-2:])
 
 
 # --- landscape
@@ -174,6 +165,16 @@ def test_the_table_has_every_arm_and_level(people, monkeypatch):
 
 
 # --- figures
+
+
+def test_flow_colours():
+    flow = torch.zeros(2, 1, 4)
+    flow[0, 0] = torch.tensor([0.0, 2.0, -2.0, 8.0])
+    none, right, left, far = figures.flow_colours(flow, 2.0)[:, 0].T
+    assert (none == 1).all()  # nothing moves: white
+    assert right[0] > 0.95 and right[1:].max() < 0.1  # to the right: red
+    assert left[0] < 0.1 and left[2] > 0.5  # to the left: cyan to blue
+    torch.testing.assert_close(far, right)  # longer than the scale: as its end
 
 
 def test_figures_are_written(people, tmp_path):

@@ -1,18 +1,15 @@
 """MVF-Net's two stages on a tiny pack: batches, losses at the truth, learning, and whole runs from params to files."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lib import tune
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
 from lib.datasets.triplets import TripletSet
@@ -25,6 +22,7 @@ from lib.papers.mvfnet.tasks import TripletTask, identity_error
 from lib.papers.mvfnet.training import TERMS, load_method
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.train import train_run, train_runs
+from lib.tune import tune
 from tests.papers.mvfnet.conftest import SIZE, E, K
 
 Sets = tuple[TripletSet, TripletSet]
@@ -177,13 +175,10 @@ def test_a_finished_run_is_kept_and_a_changed_one_made_again(params: dict[str, A
     assert weights.is_file()
 
 
-def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any]) -> None:
     train_run(params, "mvfnet", "v1", 0)
-    command = ["tune", "mvfnet", "--runs", "v2", "v4", "--rates", "1e-4", "2e-4"]
-    monkeypatch.setattr(sys, "argv", command)
-    tune.main()
-    table = Path("results/mvfnet/smoke/tuning.csv")
+    table = tune(params, "mvfnet", ["v2", "v4"], [1e-4, 2e-4], 0)
+    assert table == Path("results/mvfnet/smoke/tuning.csv")
     rows = [line.split(",") for line in table.read_text().splitlines()]
     assert rows[0][:4] == ["run", "lr", "steps", "seed"]
     arms = [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
@@ -199,11 +194,10 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any], monk
     for run in ("v2", "v4"):
         assert steps[run, 2e-4] == pytest.approx(2 * steps[run, 1e-4], rel=0.1)
     before = table.stat().st_mtime_ns
-    tune.main()  # all rows are there
+    tune(params, "mvfnet", ["v2", "v4"], [1e-4, 2e-4], 0)  # all rows are there
     assert table.stat().st_mtime_ns == before
-    monkeypatch.setattr(sys, "argv", [*command[:3], "sv"])
     with pytest.raises(InputError, match=r"sv of mvfnet; known: v1"):
-        tune.main()
+        tune(params, "mvfnet", ["sv"], [], 0)
 
 
 def _distance(weights: dict[str, Tensor], start: dict[str, Tensor]) -> float:
