@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.landmarks.crops import crop_camera, crop_transform
+from lib.landmarks.crops import crop_camera, crop_transform, invert_transform
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
 from lib.renderers.fragments import Fragments
@@ -187,7 +187,7 @@ class FlowPairs:
         mask1, mask2 = self._masks(seen1.mask, seen2.mask, screen1, camera.project(shape), kind, natural, draw)
         moving = _affine(n, s, draw, calm_pairs)
         flow_bg1 = _apply(moving, grid) - grid
-        flow_bg2 = _apply(_inverse(moving), grid) - grid
+        flow_bg2 = _apply(invert_transform(moving), grid) - grid
         back1, back2 = self._backgrounds(natural, moving, draw)
         first = torch.where(mask1[:, None], textured, back1)
         second = torch.where(mask2[:, None], photo, back2)
@@ -315,11 +315,6 @@ def _apply(a: Tensor, points: Tensor) -> Tensor:
     b, s = len(a), points.shape[-2:]
     flat = points.expand(b, -1, -1, -1).flatten(2)
     return (a[:, :, :2] @ flat + a[:, :, 2:]).view(b, 2, *s)
-
-
-def _inverse(a: Tensor) -> Tensor:
-    linear = torch.linalg.inv(a[:, :, :2])
-    return torch.cat([linear, -linear @ a[:, :, 2:]], 2)
 
 
 def _affine(n: int, size: int, draw: torch.Generator, calm: Tensor) -> Tensor:
