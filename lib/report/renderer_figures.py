@@ -294,7 +294,7 @@ def seen_colors(seen: np.ndarray) -> np.ndarray:
 
 
 def backends(table: Path = Path("results/benchmarks/renderer.csv"), size: int = 224) -> pd.DataFrame:
-    """Milliseconds an image of `size` px of each backend, one thread, from the committed benchmarks (`make benchmarks`)."""
+    """Processor milliseconds an image of `size` px of each backend, from the committed benchmarks (`make benchmarks`)."""
     rows = pd.read_csv(table)
-    rows = rows[(rows["size"] == size) & (rows["threads"] == 1) & rows["variant"].isin(BACKENDS)]
+    rows = rows[(rows["size"] == size) & rows["variant"].isin(BACKENDS)]
     return rows.pivot_table("ms", "variant", "benchmark", sort=False).rename_axis(index="backend", columns=None)
