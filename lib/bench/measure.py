@@ -60,8 +60,9 @@ def write(folder: Path, group: str, table: pd.DataFrame) -> None:
 def page(tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> str:
     """All groups as Markdown, from their tables and from what made them."""
     lines = [
-        "# Benchmarks\n\nWritten by `make benchmarks`. *ms*: median processor time of one item, one thread; *iqr*: range of the middle",
-        "half of the measurements; *times_best*: against the fastest alternative of the same benchmark and size.\n",
+        "# Benchmarks\n",
+        "Written by `make benchmarks`. *ms*: median processor time of one item, one thread; *iqr*: range of the middle half of",
+        "the measurements; *times_best*: against the fastest alternative of the same benchmark and size.\n",
     ]
     for group, (table, made) in tables.items():
         machine = made["hardware"]
