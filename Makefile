@@ -35,10 +35,11 @@ test-fast: env
 	@$(BIN)/python -m pytest -m "not slow"
 
 lint: env
-	@echo "== ruff and mypy"
+	@echo "== ruff, mypy, and what each room of lib may import"
 	@$(BIN)/ruff check lib tests
 	@$(BIN)/ruff format --check --quiet lib tests
 	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache --no-logo
 
 format: env
 	@$(BIN)/ruff check --fix lib tests

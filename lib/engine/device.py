@@ -62,9 +62,11 @@ class PlainDevice:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Module and optimiser, the module on the device."""
         return module.to(self.device), optimizer
 
     def backward(self, loss: Tensor) -> None:
+        """Gradients of a scalar loss."""
         loss.backward()
 
 
@@ -80,5 +82,6 @@ class MixedPrecision(nn.Module):
         self.network, self.mixed = network, known[precision]
 
     def forward(self, *args: Tensor) -> Any:
+        """The network's answer, its inputs untouched."""
         with torch.autocast(args[0].device.type, torch.bfloat16, enabled=self.mixed):
             return self.network(*args)

@@ -155,9 +155,11 @@ class _DivergenceGuard:
 
     @property
     def recent(self) -> float:
+        """Median of the last losses; NaN before the first."""
         return statistics.median(self.losses) if self.losses else math.nan
 
     def check(self, step: int, loss: float) -> None:
+        """Take a step's loss; DivergenceError when it is not finite or far above the best."""
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"{self.name}: the loss is {loss} at step {step}; lower the learning rate ({self.lr:g})"

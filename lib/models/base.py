@@ -32,6 +32,7 @@ class Views:
 
     @property
     def n_views(self) -> int:
+        """V."""
         return self.images.shape[1]
 
     def select(self, index: list[int]) -> "Views":
@@ -58,4 +59,5 @@ class Reconstruction:
 class Method(Protocol):
     """Anything that turns views into a face."""
 
-    def reconstruct(self, views: Views) -> Reconstruction: ...
+    def reconstruct(self, views: Views) -> Reconstruction:
+        """The faces of B triplets (or pairs, or single views): vertices (B, N, 3) mm."""

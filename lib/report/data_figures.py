@@ -1,18 +1,23 @@
 """Pictures of the datasets for notebook 02: contact sheets, labels on pixels, videos, scans. Matplotlib stays in here."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
-from lib.core.files import atomic_path
-from lib.datasets.threedfaw.read import Frame, Subject
+from lib.datasets.threedfaw.read import Frame, Subject, ThreeDFAW
 from lib.datasets.training.read import Batch, TrainingSet
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, invert_transform
+from lib.metrics.surface import MeshQuery
+from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera
-from lib.renderers.shading import ambient_light, directional_light
-from lib.renderers.synthesis import render_shaded, vertex_normals_numba
+from lib.report.draw import draw, light, sheet
+
+GREY = (0.85, 0.85, 0.85)
+LAMP = light(0.35, ((-0.4, 0.5, 0.8), 0.6))
 
 
 def to_rgb(image: torch.Tensor) -> np.ndarray:
@@ -27,28 +32,18 @@ def contact_sheet(data: TrainingSet, count: int = 24, columns: int = 4, gap: int
         small = torch.nn.functional.interpolate(images.flatten(0, 1), most, mode="area")
         images = small.reshape(*images.shape[:3], most, most)
     rows = [np.concatenate([to_rgb(view) for view in views], 1) for views in images]
-    size, width = rows[0].shape[:2]
-    lines = -(-len(rows) // columns)
-    sheet = np.full((lines * (size + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        y, x = i // columns * (size + gap), i % columns * (width + gap)
-        sheet[y : y + size, x : x + width] = row
-    return sheet
+    return sheet(np.stack(rows), columns, gap, background=1.0)
 
 
-def clay(
-    vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A grey rendering (size, size, 3) in [0, 1] of one mesh in one camera, and its coverage (size, size)."""
-    k, r, s = (torch.from_numpy(np.asarray(x, np.float32))[None] for x in (K, R, t))
-    v = torch.from_numpy(np.ascontiguousarray(vertices, np.float32))[None]
-    screen = PerspectiveCamera(k, r, s).project(v).numpy()
-    normals = vertex_normals_numba((v @ r.transpose(1, 2)).numpy(), faces)
-    lamp = torch.nn.functional.normalize(torch.tensor([[-0.4, 0.5, 0.8]]), dim=1)
-    sh = (ambient_light(1, 0.35) + directional_light(lamp, torch.full((1, 3), 0.6))).numpy()
-    grey = np.full_like(screen, 0.85)
-    rgb, mask = render_shaded(screen, faces, grey, normals, sh, size, size, supersample=2)
-    return np.clip(rgb[0], 0, 1), mask[0]
+def scan_camera(frame: Frame, points: NDArray[np.float64], size: int) -> PerspectiveCamera:
+    """The frame's camera with a longer lens, turned to the middle of the points (N, 3), for pictures of ``size`` px."""
+    assert frame.K is not None and frame.R is not None and frame.t is not None
+    k, r, t = (torch.from_numpy(np.array(x, np.float32))[None] for x in (frame.K, frame.R, frame.t))
+    k[:, :2] *= size / read_frame(frame).shape[1]
+    k[:, [0, 1], [0, 1]] *= 1.5
+    middle = PerspectiveCamera(k, r, t).to_camera(torch.from_numpy(points.mean(0, keepdims=True)).float()[None])[0, 0]
+    k[:, :2, 2] = size / 2 - k[:, [0, 1], [0, 1]] * middle[:2] / middle[2]
+    return PerspectiveCamera(k, r, t)
 
 
 def labels_figure(data: TrainingSet, faces: np.ndarray, subject: int = 0) -> Any:
@@ -60,10 +55,9 @@ def labels_figure(data: TrainingSet, faces: np.ndarray, subject: int = 0) -> Any
     fig, axes = plt.subplots(3, views, figsize=(1.9 * views, 5.7))
     for v in range(views):
         image = to_rgb(batch.images[0, v])
-        k, r, t = (x[0, v].numpy() for x in (batch.K, batch.R, batch.t))
-        render, mask = clay(batch.vertices[0].numpy(), faces, k, r, t, size)
-        half = image / 255 * (1 - 0.65 * mask[..., None]) + 0.65 * render
-        for row, picture in enumerate((image, half, image)):
+        camera = PerspectiveCamera(*(x[:1, v].float() for x in (batch.K, batch.R, batch.t)))
+        over = draw(camera, batch.vertices[0], faces, GREY, size, sh=LAMP, background=batch.images[:1, v])[0]
+        for row, picture in enumerate((image, (0.35 * image + 0.65 * over).round().astype(np.uint8), image)):
             axes[row, v].imshow(picture, extent=(0, size, size, 0), interpolation="nearest")
             axes[row, v].axis("off")
         marks = batch.landmarks[0, v]
@@ -146,35 +140,55 @@ def scan_figure(subject: Subject, size: int = 300) -> Any:
     fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.0))
     known = subject.landmarks51[subject.landmarks51 >= 0]
     for ax, frame in zip(axes, picked, strict=True):
-        assert frame.K is not None and frame.R is not None and frame.t is not None
-        k = frame.K.copy()
-        h = read_frame(frame).shape[1]
-        k[:2] *= size / h
-        k[0, 0], k[1, 1] = 1.5 * k[0, 0], 1.5 * k[1, 1]
-        middle = subject.scan.vertices.mean(0) @ frame.R.T * [1, -1, -1] + frame.t
-        k[:2, 2] = size / 2 - k[[0, 1], [0, 1]] * middle[:2] / middle[2]
-        render, mask = clay(subject.scan.vertices, subject.scan.faces, k, frame.R, frame.t, size)
-        ax.imshow(render + 1 - mask[..., None])
-        cam = subject.scan.vertices[known] @ frame.R.T * [1, -1, -1] + frame.t
-        uv = cam @ k.T
-        ax.plot(uv[:, 0] / uv[:, 2], uv[:, 1] / uv[:, 2], ".", color="#d62728", markersize=3)
+        camera = scan_camera(frame, subject.scan.vertices, size)
+        ax.imshow(draw(camera, subject.scan.vertices, subject.scan.faces, GREY, size, sh=LAMP)[0])
+        uv = camera.project(torch.from_numpy(subject.scan.vertices[known]).float()[None])[0]
+        ax.plot(uv[:, 0], uv[:, 1], ".", color="#d62728", markersize=3)
         ax.set(xlim=(0, size), ylim=(size, 0))
         ax.axis("off")
     fig.tight_layout(pad=0.2)
     return fig
 
 
-def save_image(image: np.ndarray, path: str | Path) -> Path:
-    """Write (H, W, 3) uint8 as PNG in one step."""
-    from PIL import Image
+def training_facts(sets: Mapping[str, TrainingSet], model: FaceModel) -> pd.DataFrame:
+    """A row a split: how many subjects, views and pixels, and how far their faces lie from the mean one."""
+    rows = {
+        split: {
+            "subjects": len(data),
+            "views": data.n_views,
+            "pixels": data.image_size,
+            "mean |scan - mean face| (mm)": float(
+                (data.vertices() - model.mean).norm(dim=-1)[:, model.face_index].mean()
+            ),
+            "metric size, std (%)": 100 * float(np.std(data.size)),
+        }
+        for split, data in sets.items()
+    }
+    return pd.DataFrame(rows).T.round(2)
 
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, "PNG", optimize=True)
-    return Path(path)
+
+def scan_facts(data: ThreeDFAW, faces: NDArray[np.int64], count: int = 12) -> pd.DataFrame:
+    """Mean, least and largest of what the first subjects have; on twins how far the scan lies from the true head, mm."""
+    rows = []
+    for subject in (data[i] for i in data.ids[:count]):
+        row: dict[str, float] = {
+            "scan vertices": len(subject.scan.vertices),
+            "frames": len(subject.frames),
+            "unknown landmarks": int((subject.landmarks51 < 0).sum()),
+        }
+        if subject.truth is not None:
+            points = subject.scan.vertices[::5]
+            closest = MeshQuery(subject.truth["vertices"].astype(float), faces).closest(points)
+            gap = np.linalg.norm(closest - points, axis=1)
+            row |= {"size factor": float(subject.truth["size"])}
+            row |= {"scan to truth, median (mm)": float(np.median(gap)), "RMS (mm)": float(np.sqrt((gap**2).mean()))}
+        rows.append(row)
+    return pd.DataFrame(rows).describe().loc[["mean", "min", "max"]].round(2)
 
 
-def save_figure(figure: Any, path: str | Path) -> Path:
-    """Write a matplotlib figure as PNG in one step."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
-    return Path(path)
+def upright(subject: Subject) -> NDArray[np.float32]:
+    """The scan's vertices (M, 3) mm in the head frame where the truth is known, else as they are."""
+    if subject.truth is None:
+        return subject.scan.vertices.astype(np.float32)
+    moved = (subject.scan.vertices - subject.truth["translation"]) @ subject.truth["rotation"]
+    return np.asarray(moved, dtype=np.float32)

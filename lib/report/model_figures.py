@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lib.morphable import REGIONS, FaceModel, Population, SkinModel
-from lib.report.gallery import portraits, sheet
+from lib.report.draw import PIVOT, heads, sheet
 
 PALETTE = {
     "skin": (0.80, 0.72, 0.66), "brows": (0.36, 0.25, 0.18), "eyes": (0.25, 0.42, 0.80), "nose": (0.93, 0.68, 0.38),
@@ -26,8 +26,8 @@ def people_sheet(
     people = population.sample(n, rng)
     vertices = population.vertices(people.weights) + population.expressions(n, rng, 0.5)[0]
     colours = skin.sample(n, rng, people.traits)
-    yaw = torch.from_numpy(rng.uniform(-35, 35, n).astype(np.float32))
-    tiles = portraits(torch.from_numpy(vertices), model.faces, torch.from_numpy(colours), size, yaw, narrow=0.8)
+    yaw = rng.uniform(-35, 35, n).astype(np.float32)
+    tiles = heads(vertices, model.faces, colours, size, yaw, narrow=0.8)
     return sheet(tiles, columns)
 
 
@@ -36,7 +36,7 @@ def model_sheet(model: FaceModel, n: int, columns: int, seed: int = 0, size: int
     generator = torch.Generator().manual_seed(seed)
     alpha = torch.randn(n, model.n_id, generator=generator).clamp(-2, 2)
     gamma = torch.randn(n, model.n_alb, generator=generator).clamp(-2, 2)
-    return sheet(portraits(model.vertices(alpha), model.faces, model.albedo(gamma), size, narrow=0.8), columns)
+    return sheet(heads(model.vertices(alpha), model.faces, model.albedo(gamma), size, narrow=0.8), columns)
 
 
 def component_sheet(model: FaceModel, kind: str, count: int, amount: float = 3.0, size: int = 130) -> np.ndarray:
@@ -47,9 +47,7 @@ def component_sheet(model: FaceModel, kind: str, count: int, amount: float = 3.0
         shape = {"identity": "alpha", "expression": "beta"}.get(kind)
         vertices = model.vertices(**{shape: coefficients}) if shape else model.vertices().expand(count, -1, -1)
         colours = model.albedo(coefficients) if kind == "albedo" else model.alb_mean
-        tiles.append(
-            portraits(vertices, model.faces, colours, size, yaw=0.0 if kind != "identity" else -25.0, narrow=0.8)
-        )
+        tiles.append(heads(vertices, model.faces, colours, size, yaw=0.0 if kind != "identity" else -25.0, narrow=0.8))
     return sheet(np.concatenate(tiles), count)
 
 
@@ -64,7 +62,7 @@ def action_sheet(
     people = population.sample(len(recipes), rng)
     vertices = population.vertices(people.weights) + population.action_vertices(recipes)
     colours = skin.sample(len(recipes), rng, people.traits)
-    return sheet(portraits(torch.from_numpy(vertices), model.faces, torch.from_numpy(colours), size, narrow=0.8), 12)
+    return sheet(heads(vertices, model.faces, colours, size, narrow=0.8), 12)
 
 
 def pose_sheet(model: FaceModel, size: int = 160) -> np.ndarray:
@@ -77,7 +75,7 @@ def pose_sheet(model: FaceModel, size: int = 160) -> np.ndarray:
         model.pose(rest, jaw=torch.tensor([[0.3, 0.0, 0.0]])),
         model.pose(rest, eyes=torch.tensor([[0.0, 0.4, 0.0]])),
     ]
-    return sheet(portraits(torch.cat(pose), model.faces, model.alb_mean, size), len(pose))
+    return sheet(heads(torch.cat(pose), model.faces, model.alb_mean, size), len(pose))
 
 
 def region_colours(model: FaceModel) -> Tensor:
@@ -89,10 +87,10 @@ def region_colours(model: FaceModel) -> Tensor:
 def anatomy_sheet(model: FaceModel, size: int = 400) -> np.ndarray:
     """Regions from three sides, and the landmarks with the paths on which the jaw line slides."""
     mean = model.vertices()
-    views = [portraits(mean, model.faces, region_colours(model), size, yaw)[0] for yaw in (0.0, -45.0, -90.0)]
+    views = [heads(mean, model.faces, region_colours(model), size, yaw)[0] for yaw in (0.0, -45.0, -90.0)]
     grey = torch.full_like(model.mean, 0.72)
     for yaw in (0.0, -45.0):
-        image = portraits(mean, model.faces, grey, size, yaw, span=200.0, lift=0.0)[0]
+        image = heads(mean, model.faces, grey, size, yaw, span=200.0, lift=0.0)[0]
         for points, colour, reach in (
             (model.contour_candidates.flatten(), (90, 110, 200), 1),
             (model.landmarks[17:], (20, 150, 60), 1),
@@ -104,9 +102,7 @@ def anatomy_sheet(model: FaceModel, size: int = 400) -> np.ndarray:
 
 
 def _dots(image: np.ndarray, points: Tensor, yaw: float, span: float, colour: Sequence[int], reach: int) -> None:
-    """Mark head-frame points in a picture made by ``portraits`` with lift 0, in place."""
-    from lib.report.gallery import PIVOT
-
+    """Mark head-frame points in a picture made by ``heads`` with lift 0, in place."""
     size = len(image)
     angle = np.radians(yaw)
     x, y, z = points.numpy().T
@@ -160,18 +156,3 @@ def variance_figure(model: FaceModel, floor: pd.DataFrame) -> Any:
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def display(image: np.ndarray, width: int = 1200) -> Any:
-    """A picture for a notebook, as a compact JPEG no wider than ``width`` (the PNG on disk has full size)."""
-    import io
-
-    from IPython.display import Image as Shown
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    if picture.width > width:
-        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return Shown(data=buffer.getvalue(), format="jpeg")

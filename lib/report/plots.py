@@ -9,27 +9,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lib.core.files import atomic_path
-from lib.report.claims import OPEN, REFUTED, REPLICATED, by_sample_size, part_text
+from lib.report.claims import OPEN, REFUTED, REPLICATED, UNJUDGED, by_sample_size, part_text
+from lib.report.draw import CLAY, PLAIN, heads
 from lib.report.paper import BOUNDS, CONTROLS, TABLE, Paper, Table, measure_name
 from lib.report.stats import DEFAULT, Bootstrap
 from lib.report.tables import title
-from lib.report.view3d import ERROR_COLORS, mesh_figure, show
-
-__all__ = [
-    "error_map_sheet",
-    "forest",
-    "mesh_figure",
-    "method_panels",
-    "render_faces",
-    "sample_size_curves",
-    "save",
-    "show",
-    "subject_curves",
-    "subject_lines",
-]
+from lib.report.view3d import ERROR_COLORS
 
 SECTION_COLORS = {BOUNDS: "#7f7f7f", TABLE: "#1f77b4", CONTROLS: "#ff7f0e"}
-VERDICT_COLORS = {REPLICATED: "#2ca02c", REFUTED: "#d62728", OPEN: "#7f7f7f"}
+UNKNOWN = "#7f7f7f"
+VERDICT_COLORS = {REPLICATED: "#2ca02c", REFUTED: "#d62728", OPEN: UNKNOWN}
 
 
 def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
@@ -39,6 +28,14 @@ def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
+
+
+def keep(figure: Any, path: str | Path) -> None:
+    """Show a figure in a notebook and `save` it."""
+    from IPython.display import display
+
+    display(figure)
+    save(figure, path)
 
 
 _SHIFT = 0.16  # rows' height between two conditions in one panel
@@ -119,7 +116,8 @@ def forest(claims: pd.DataFrame, paper: Paper, metrics: Sequence[str] | None = N
         axis.set_title(f"by {title(metric)}")
     for axis in axes[-1]:
         axis.set_xlabel("worse − better, mm (95 % interval)")
-    handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in VERDICT_COLORS.items()]
+    known = {UNJUDGED: UNKNOWN} if UNJUDGED in set(claims["verdict"]) else VERDICT_COLORS
+    handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in known.items()]
     figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     return figure
@@ -134,7 +132,7 @@ def _forest_panel(axis: Any, rows: pd.DataFrame, paper: Paper, names: bool) -> N
     for place, (_, row) in zip(y, rows.iterrows(), strict=True):
         if row["subjects"]:
             span = np.abs([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
-            color = VERDICT_COLORS.get(row["verdict"], "#7f7f7f")
+            color = VERDICT_COLORS.get(row["verdict"], UNKNOWN)
             axis.errorbar(row["difference"], place, xerr=span, fmt="s", color=color, capsize=3, ms=4)
             if row["margin"] > 0:
                 edge = row["margin"] if row["kind"] == "little" else -row["margin"]
@@ -229,49 +227,7 @@ def error_colors(errors: ArrayLike, vmax: float) -> NDArray[np.float32]:
 
     values = np.asarray(errors, dtype=np.float64)
     rgb = colormaps[ERROR_COLORS](np.clip(np.nan_to_num(values) / vmax, 0, 1))[..., :3]
-    return np.where(np.isfinite(values)[..., None], rgb, [0.79, 0.72, 0.68]).astype(np.float32)
-
-
-def render_faces(
-    vertices: ArrayLike,
-    faces: ArrayLike,
-    colors: ArrayLike | None = None,
-    *,
-    size: int = 200,
-    yaw: float = 0.0,
-    span: float = 250.0,
-) -> NDArray[np.float32]:
-    """Shaded pictures of heads by the repository's own renderer, on white.
-
-    Args:
-        vertices: (B,N,3) or (N,3) mm in the head frame.
-        colors: (B,N,3) or (N,3) RGB in [0, 1]; clay when None.
-        size: pixels; yaw: degrees, positive turns the face to the image's right; span: mm that the picture is wide.
-
-    Returns:
-        (B,size,size,3) in [0, 1].
-    """
-    import torch
-
-    from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
-    from lib.renderers.render import Renderer
-    from lib.renderers.shading import ambient_light, directional_light
-
-    v = torch.as_tensor(np.array(vertices, dtype=np.float32))
-    v = v[None] if v.ndim == 2 else v
-    b = len(v)
-    albedo = torch.full_like(v, 0.75) if colors is None else torch.as_tensor(np.array(colors, dtype=np.float32))
-    angle = torch.full((b,), float(np.deg2rad(yaw)))
-    zero = torch.zeros(b)
-    camera = WeakPerspectiveCamera(
-        torch.full((b,), size / span), euler_to_matrix(angle, zero, zero), torch.full((b, 2), size / 2)
-    )
-    lamp = torch.nn.functional.normalize(torch.tensor([[0.25, 0.45, 1.0]]), dim=-1).expand(b, 3)
-    light = ambient_light(b, 0.55) + directional_light(lamp, torch.full((b, 3), 0.5))
-    with torch.no_grad():
-        out = Renderer(torch.as_tensor(np.asarray(faces, dtype=np.int64)), size)(v, camera, albedo, light)
-        image = torch.where(out.mask[:, None], out.image.clamp(0, 1), torch.ones(()))
-    return image.permute(0, 2, 3, 1).numpy()
+    return np.where(np.isfinite(values)[..., None], rgb, CLAY).astype(np.float32)
 
 
 def error_map_sheet(
@@ -299,7 +255,8 @@ def error_map_sheet(
     rows, columns = len(predictions), len(names)
     figure, axes = plt.subplots(rows, columns, figsize=(1.55 * columns + 1.4, 1.62 * rows + 0.4), squeeze=False)
     for row, (method, vertices) in enumerate(predictions.items()):
-        pictures = render_faces(vertices, faces, error_colors(errors[method], vmax), size=size, yaw=yaw)
+        colors = error_colors(errors[method], vmax)
+        pictures = heads(vertices, faces, colors, size, yaw, span=250.0, lift=0, pivot=0, sh=PLAIN, background=1.0)
         for column in range(columns):
             axis = axes[row, column]
             axis.imshow(pictures[column], interpolation="nearest")
@@ -314,4 +271,26 @@ def error_map_sheet(
     figure.tight_layout(rect=(0, 0, 0.92, 1), pad=0.4)
     bar = figure.add_axes((0.935, 0.2, 0.015, 0.6))
     figure.colorbar(ScalarMappable(Normalize(0, vmax), ERROR_COLORS), cax=bar, label="mm")
+    return figure
+
+
+def training_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Any:
+    """Runs' histories (columns step, train_loss, val_...): a panel for the loss, the errors in mm, and every other measure."""
+    import matplotlib.pyplot as plt
+
+    columns = list(dict.fromkeys(c for history in histories.values() for c in history if c != "step"))
+    errors = [c for c in columns if c.startswith("val_mm")]
+    panels = [["train_loss"], errors, *([c] for c in columns if c != "train_loss" and c not in errors)]
+    panels = [panel for panel in panels if panel]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for run, history in histories.items():
+            for column in (c for c in panel if c in history):
+                name = run if len(panel) == 1 else f"{run} {column.removeprefix('val_')}"
+                axis.plot(history["step"], history[column], marker=".", label=name)
+        axis.set(xlabel="step", ylabel="error (mm)" if panel == errors else panel[0].replace("_", " "))
+        axis.legend(fontsize="small")
+    axes[0, 0].set_yscale("log")
+    figure.suptitle(title)
+    figure.tight_layout()
     return figure

@@ -1,4 +1,4 @@
-"""Pictures of the renderer's conventions and outputs, for notebook 01 (matplotlib, at the edge)."""
+"""Pictures of the renderer's conventions and outputs, for notebook 01."""
 
 from pathlib import Path
 from typing import Any
@@ -8,28 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix, intrinsics
-from lib.renderers.rasterize import BACKENDS, available_backends, rasterize
+from lib.renderers.cameras import PerspectiveCamera, euler_to_matrix, intrinsics
+from lib.renderers.rasterize import BACKENDS
 from lib.renderers.render import Renderer
-from lib.renderers.shading import ambient_light, directional_light
-from lib.renderers.silhouette import soft_silhouette
-from lib.renderers.visibility import facing, vertex_visibility
-
-__all__ = [
-    "Head",
-    "backends",
-    "buffers",
-    "conventions",
-    "gradients",
-    "lights",
-    "outline",
-    "rows_of_agreement",
-    "seen_colors",
-    "visibility",
-    "visible",
-]
+from lib.report.draw import Pictures, draw, light
 
 BACKGROUND = 0.93
+SIDE = light(0.45, ((0.5, 0.6, 0.8), 0.6))
+"""A lamp above the viewer's right shoulder and some light from everywhere."""
 
 
 class Head:
@@ -44,32 +30,15 @@ class Head:
         K = intrinsics(torch.tensor([3.1 * size]), size / 2, size / 2)
         return PerspectiveCamera(K, R, torch.tensor([[0.0, 0.0, 900.0]]))
 
-    def draw(
-        self, size: int, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, sh: Tensor | None = None
-    ) -> np.ndarray:
-        """Image (size, size, 3) in [0, 1] of the head turned by angles in degrees."""
-        light = studio_light() if sh is None else sh
-        out = Renderer(self.faces, size)(
-            self.vertices[None], self.camera(size, yaw, pitch, roll), self.albedo, light, torch.tensor(BACKGROUND)
-        )
-        return picture(out.image)
-
-
-def studio_light() -> Tensor:
-    """A lamp above the viewer's right shoulder and some light from everywhere; sh (1, 9, 3)."""
-    lamp = torch.nn.functional.normalize(torch.tensor([[0.5, 0.6, 0.8]]), dim=-1)
-    return ambient_light(1, 0.45) + directional_light(lamp, torch.full((1, 3), 0.6))
+    def draw(self, size: int, sh: Tensor = SIDE, **angles: float) -> Pictures:
+        """Picture (size, size, 3) of the head turned by ``angles`` as in `camera`."""
+        camera = self.camera(size, **angles)
+        return draw(camera, self.vertices, self.faces, self.albedo, size, sh=sh, background=BACKGROUND)[0]
 
 
 def picture(image: Tensor) -> np.ndarray:
     """(1, 3, H, W) -> (H, W, 3), clipped."""
     return image[0].detach().permute(1, 2, 0).clamp(0, 1).numpy()
-
-
-def _angles(name: str, value: float) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) with one of them at ``value`` degrees."""
-    yaw, pitch, roll = (value if name == n else 0.0 for n in ("yaw", "pitch", "roll"))
-    return yaw, pitch, roll
 
 
 def _panel(axis: Any, image: np.ndarray, title: str, **options: Any) -> None:
@@ -100,17 +69,9 @@ def conventions(head: Head, size: int = 240) -> Any:
         (("yaw", "turns to the image's right"), ("pitch", "looks up"), ("roll", "counter-clockwise")),
         strict=True,
     ):
-        _panel(
-            axis,
-            head.draw(size, *_angles(name, 25.0)),
-            f"{name} = +25 degrees: {text}",
-        )
-    for axis, (name, value) in zip(axes[1, 1:], (("yaw", -25.0), ("pitch", -25.0), ("roll", -25.0)), strict=True):
-        _panel(
-            axis,
-            head.draw(size, *_angles(name, value)),
-            f"{name} = -25 degrees",
-        )
+        _panel(axis, head.draw(size, **{name: 25.0}), f"{name} = +25 degrees: {text}")
+    for axis, name in zip(axes[1, 1:], ("yaw", "pitch", "roll"), strict=True):
+        _panel(axis, head.draw(size, **{name: -25.0}), f"{name} = -25 degrees")
     axis = axes[1, 0]
     axis.imshow(head.draw(12), extent=(0, 12, 12, 0), interpolation="nearest")
     axis.set(xticks=range(0, 13, 2), yticks=range(0, 13, 2), xlabel="u (px)", ylabel="v (px)")
@@ -128,7 +89,7 @@ def buffers(head: Head, size: int = 240, yaw: float = 30.0) -> Any:
     import matplotlib.pyplot as plt
 
     out = Renderer(head.faces, size)(
-        head.vertices[None], head.camera(size, yaw=yaw), head.albedo, studio_light(), torch.tensor(BACKGROUND)
+        head.vertices[None], head.camera(size, yaw=yaw), head.albedo, SIDE, torch.tensor(BACKGROUND)
     )
     mask = out.mask[0].numpy()
     figure, axes = plt.subplots(1, 5, figsize=(14, 3.1))
@@ -158,40 +119,10 @@ def lights(head: Head, size: int = 200) -> Any:
     }
     figure, axes = plt.subplots(1, len(directions), figsize=(2.4 * len(directions), 2.7))
     for axis, (name, vector) in zip(axes, directions.items(), strict=True):
-        lamp = torch.nn.functional.normalize(torch.tensor([vector], dtype=torch.float32), dim=-1)
-        sh = ambient_light(1, 0.25) + directional_light(lamp, torch.tensor([[0.95, 0.9, 0.85]]))
-        _panel(axis, head.draw(size, sh=sh, yaw=15.0), f"lamp: {name}")
+        lamp = light(0.25, (vector, (0.95, 0.9, 0.85)))
+        _panel(axis, head.draw(size, sh=lamp, yaw=15.0), f"lamp: {name}")
     figure.tight_layout()
     return figure
-
-
-def rows_of_agreement(
-    head: Head, size: int = 224, yaws: tuple[float, ...] = (-60, -30, 0, 30, 60)
-) -> list[dict[str, Any]]:
-    """Every backend here against torch: pixels that differ, largest difference in depth."""
-    R = torch.cat([head.camera(size, yaw=a).R for a in yaws])
-    one = head.camera(size)
-    n = len(yaws)
-    weak = WeakPerspectiveCamera(torch.full((n,), size / 300), R, torch.full((n, 2), size / 2))
-    pinhole = PerspectiveCamera(one.K.expand(n, 3, 3), R, one.t.expand(n, 3))
-    rows = []
-    for name, camera in (("perspective", pinhole), ("weak perspective", weak)):
-        screen = camera.project(head.vertices.expand(n, -1, 3))
-        want = rasterize(screen, head.faces, (size, size), "torch", perspective=camera.perspective)
-        for backend in available_backends():
-            got = rasterize(screen, head.faces, (size, size), backend, perspective=camera.perspective)
-            same = got.face_id == want.face_id
-            rows.append(
-                {
-                    "camera": name,
-                    "backend": backend,
-                    "pixels": same.numel(),
-                    "covered": int(want.mask.sum()),
-                    "another face": int((~same).sum()),
-                    "largest depth difference (mm)": float((got.depth - want.depth)[same].abs().max()),
-                }
-            )
-    return rows
 
 
 def gradients(head: Head, size: int = 64, vertices: int = 60, seed: int = 0) -> tuple[Any, float]:
@@ -204,13 +135,14 @@ def gradients(head: Head, size: int = 64, vertices: int = 60, seed: int = 0) -> 
     g = torch.Generator().manual_seed(seed)
     weight = torch.randn(1, 3, size, size, dtype=torch.float64, generator=g)
     camera = head.camera(size, yaw=20.0).to(torch.float64)
-    albedo, light = head.albedo.double(), studio_light().double()
+    albedo, light = head.albedo.double(), SIDE.double()
     renderer = Renderer(head.faces, size)
     x = head.vertices.double()[None]
     base = renderer(x, camera, albedo, light)
     leaf = x.clone().requires_grad_()
     image = renderer(leaf, camera, albedo, light).image
-    seen = vertex_visibility(base.fragments, camera.project(x), head.faces)[0].nonzero().squeeze(-1)
+    shown = base.fragments.face_id.unique()
+    seen = head.faces[shown[shown >= 0]].unique()
     chosen = seen[torch.randperm(len(seen), generator=g)[:vertices]].tolist()
     pairs = []
     eps = 1e-4  # mm
@@ -235,66 +167,13 @@ def gradients(head: Head, size: int = 64, vertices: int = 60, seed: int = 0) -> 
     return figure, float(np.abs(a - n).max() / np.abs(n).max())
 
 
-def outline(head: Head, size: int = 96, yaw: float = 35.0) -> Any:
-    """Hard mask, soft silhouette, and the derivative that tells each outline vertex where to go for a larger area."""
-    import matplotlib.pyplot as plt
-
-    screen = head.camera(size, yaw=yaw).project(head.vertices[None]).requires_grad_()
-    alpha = soft_silhouette(screen, head.faces, (size, size), sigma=1.0)
-    alpha.sum().backward()
-    assert screen.grad is not None
-    grad = screen.grad[0, :, :2].numpy()
-    points = screen.detach()[0, :, :2].numpy()
-    hard = rasterize(screen.detach(), head.faces, (size, size)).mask[0].numpy()
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.1))
-    _panel(axes[0], hard, "mask", cmap="gray")
-    _panel(axes[1], alpha.detach()[0].numpy(), "soft silhouette, sigma = 1 px", cmap="gray")
-    _panel(axes[2], alpha.detach()[0].numpy(), "derivative of its area", cmap="gray")
-    on = np.linalg.norm(grad, axis=1) > 0.05
-    axes[2].quiver(
-        points[on, 0] - 0.5,
-        points[on, 1] - 0.5,
-        grad[on, 0],
-        grad[on, 1],
-        color="tab:red",
-        angles="xy",
-        scale=40,
-        width=0.006,
-    )
-    figure.tight_layout()
-    return figure
-
-
-def visible(head: Head, size: int = 224, yaw: float = 40.0) -> np.ndarray:
-    """(N,) bool: vertices that a view turned by ``yaw`` degrees shows, and not at a grazing angle."""
-    camera = head.camera(size, yaw=yaw)
-    out = Renderer(head.faces, size)(head.vertices[None], camera, head.albedo)
-    from lib.renderers.normals import vertex_normals
-
-    seen = vertex_visibility(out.fragments, camera.project(head.vertices[None]), head.faces)
-    normals = vertex_normals(head.vertices[None], head.faces) @ camera.R.mT
-    return (seen & facing(normals, 0.15))[0].numpy()
-
-
-def visibility(head: Head, seen: np.ndarray, size: int = 220) -> Any:
-    """The head with seen vertices (N,) bool in yellow, from three sides."""
-    import matplotlib.pyplot as plt
-
-    shown = Head(head.vertices, head.faces, torch.from_numpy(seen_colors(seen)))
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2))
-    for axis, yaw in zip(axes, (40.0, 0.0, -40.0), strict=True):
-        _panel(axis, shown.draw(size, yaw), f"the same vertices, from yaw {yaw:.0f}")
-    figure.tight_layout()
-    return figure
-
-
-def seen_colors(seen: np.ndarray) -> np.ndarray:
-    """Colours (N, 3) float32 of seen (yellow) and unseen (violet) vertices (N,) bool."""
-    return np.where(seen[:, None], (0.95, 0.8, 0.2), (0.35, 0.3, 0.5)).astype(np.float32)
-
-
 def backends(table: Path = Path("results/benchmarks/renderer.csv"), size: int = 224) -> pd.DataFrame:
-    """Processor milliseconds an image of `size` px of each backend, from the committed benchmarks (`make benchmarks`)."""
+    """Processor milliseconds an image of `size` px of each backend, and in what share of pixels it shows torch's face.
+
+    From the committed benchmarks (`make benchmarks`).
+    """
     rows = pd.read_csv(table)
     rows = rows[(rows["size"] == size) & rows["variant"].isin(BACKENDS)]
-    return rows.pivot_table("ms", "variant", "benchmark", sort=False).rename_axis(index="backend", columns=None)
+    shown = rows.pivot_table("ms", "variant", "benchmark", sort=False).rename_axis(index="backend", columns=None)
+    same = rows.dropna(subset="same_faces").groupby("variant", sort=False)["same_faces"].min()
+    return shown.assign(**{"same face as torch (%)": (100 * same).round(3)})

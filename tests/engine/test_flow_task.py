@@ -14,7 +14,6 @@ from lib.engine.pretraining.flow import BASELINES, main
 from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask, TwoWay, end_point_error, multi_scale_error
 from lib.models.flow import build_flow, load_flow
-from lib.papers.mvfnet.flow_figures import flow_colours, flow_figure, flow_key
 from lib.synthesis.people import People
 
 
@@ -168,25 +167,3 @@ def test_stage_from_parameters_to_files(stage, capsys):
 )
 def test_stage_names_what_is_wrong(stage, capsys, wrong, named):
     assert stage(**wrong) == 1 and named in capsys.readouterr().err
-
-
-def test_flow_colours():
-    flow = torch.zeros(2, 1, 5)
-    flow[0, 0] = torch.tensor([0.0, 2.0, -2.0, 1.0, float("nan")])
-    colours = flow_colours(flow, 2.0)[0]
-    np.testing.assert_allclose(colours[0], [1, 1, 1])  # nothing moves: white
-    np.testing.assert_allclose(colours[1], [1, 0, 0])  # to the right: red
-    assert colours[2][0] < 0.1 and colours[2][2] > 0.5  # to the left: cyan to blue
-    np.testing.assert_allclose(colours[3], [1, 0.5, 0.5])  # half as far, half as full
-    np.testing.assert_allclose(colours[4], 0)
-    assert flow_key(11).shape == (11, 11, 3)
-    np.testing.assert_allclose(flow_key(11)[5, 5], 1)
-    with pytest.raises(ValueError, match="2, H, W"):
-        flow_colours(torch.zeros(3, 4, 4))
-
-
-def test_flow_figure(pairs):
-    batch = pairs.batch(1, np.random.default_rng(0))
-    truth = batch.flow.masked_fill(~batch.known[:, None], float("nan"))
-    figure = flow_figure(batch.image1, batch.image2, {"true": truth, "none": torch.zeros_like(truth)})
-    assert len(figure.axes) == 2 * 4 + 1

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lib.report.gallery import BACKGROUND, portraits, save_png, sheet
+from lib.report.draw import GREY, heads, save_png, sheet
 from lib.report.model_figures import anatomy_sheet, component_sheet, held_out_floor, region_colours
 
 
@@ -12,19 +12,19 @@ def test_sheet_places_tiles_row_by_row():
     out = sheet(tiles, 2)
     assert out.shape == (6, 6, 3)
     assert out[0, 0, 0] == 0 and out[0, 3, 0] == 1 and out[2, 0, 0] == 2 and out[5, 0, 0] == 4
-    assert out[5, 5, 0] == round(255 * BACKGROUND)
+    assert out[5, 5, 0] == round(255 * GREY)
 
 
 def test_portrait_of_the_mean(face_model, tmp_path):
     mean = face_model.vertices()
-    image = portraits(mean, face_model.faces, face_model.alb_mean, 64, light=False)[0].astype(int)
+    image = heads(mean, face_model.faces, face_model.alb_mean, 64, sh=None)[0].astype(int)
     assert image.shape == (64, 64, 3)
     assert np.abs(image - image[:, ::-1]).mean() < 3  # symmetric under no light
-    assert (image[2, 2] == round(255 * BACKGROUND)).all() and np.abs(image[32, 32] - 204).max() > 20
-    right = portraits(mean, face_model.faces, face_model.alb_mean, 64, yaw=40.0)[0].astype(int)
-    left = portraits(mean, face_model.faces, face_model.alb_mean, 64, yaw=-40.0)[0].astype(int)
+    assert (image[2, 2] == round(255 * GREY)).all() and np.abs(image[32, 32] - 204).max() > 20
+    right = heads(mean, face_model.faces, face_model.alb_mean, 64, yaw=40.0)[0].astype(int)
+    left = heads(mean, face_model.faces, face_model.alb_mean, 64, yaw=-40.0)[0].astype(int)
     assert np.abs(right - left[:, ::-1]).mean() < 20 < np.abs(right - left).mean()
-    narrow = portraits(mean, face_model.faces, face_model.alb_mean, 64, narrow=0.75)
+    narrow = heads(mean, face_model.faces, face_model.alb_mean, 64, narrow=0.75)
     assert narrow.shape == (1, 64, 48, 3)
     assert save_png(narrow[0], tmp_path / "a" / "face.png").stat().st_size > 500
 

@@ -110,9 +110,18 @@ def test_a_docstring_reruns_nothing(tmp_path, stages):
 
 def test_a_constant_of_a_loss_reruns_what_trains_or_measures_with_it(tmp_path, stages):
     found = changed_stages(tmp_path, stages, "lib/losses/alignment.py", lambda text: text + ADDED)
-    assert {"train_mvfnet_stage1", "train_mvfnet_stage2", "mvfnet_lighting", "mvfnet_landscape"} <= found
-    assert not [name for name in found if name.endswith("_twin") or name.startswith(("pack", "report", "evaluate"))]
-    assert not {"train_sv", "train_mv", "pretrain", "face_model", "training_set", "siamese_3dmm"} & found
+    assert found == {
+        "train_mvfnet_stage1",
+        "train_mvfnet_stage2",
+        "evaluate_mvfnet_bounds",  # the model's file holds its objective too
+        "evaluate_mvfnet",
+        "mvfnet_lighting",
+        "mvfnet_landscape",
+        "notebook_10",
+        "notebook_11",
+        "notebook_12",
+        "notebook_13",
+    }
 
 
 def test_notebooks_follow_their_own_text_and_imports(tmp_path):
@@ -147,14 +156,16 @@ def test_parameters_exist_in_every_profile(text, raw, profile):
 
 def test_stages_that_render_follow_the_choice_of_renderer(raw):
     """All whose code reaches the rasteriser, but for those that import it and render nothing."""
-    nothing = {"pack_multipie", "report_siamese", "report_mvfnet", "notebook_61"}
+    nothing = {"pretrain", "train_sv", "train_mv", "pack_multipie", "report_siamese", "report_mvfnet"}
+    nothing |= {"notebook_12", "notebook_13", "notebook_61"}
     renders = {name for name, stage in raw.items() if "renderer" in stage["params"]}
     assert not renders & nothing
     for name, stage in raw.items():
         names = [key for param in stage["params"] if isinstance(param, dict) for key in param["code.yaml"]]
         own = [key for key in names if key not in ("lib.pipeline.notebooks", "notebooks.03_train")]
         modules = {m for key in own for m in notebook_modules(key)} or set(own)
-        assert ("lib.renderers.rasterize" in closure(*modules)) == (name in renders | nothing), name
+        reaches = "lib.renderers.rasterize" in closure(*modules)
+        assert reaches if name in renders else not reaches or name in nothing, name
 
 
 def notebook_modules(key):

@@ -230,15 +230,16 @@ def test_3d_view_is_small_repeatable_and_embeds_no_library() -> None:
 
 
 def test_error_maps_show_errors_where_they_are(tmp_path: Path) -> None:
-    from lib.report.plots import error_colors, error_map_sheet, render_faces, save
+    from lib.report.draw import heads
+    from lib.report.plots import error_colors, error_map_sheet, save
 
     vertices, faces = sphere(30, 90.0)
     errors = np.where(vertices[:, 0] > 0, 4.0, 0.0)  # all error on the image's right half
     colors = error_colors(errors, 4.0)
-    picture = render_faces(vertices, faces, colors, size=64)[0]
+    picture = heads(vertices, faces, colors, 64, span=250, lift=0, pivot=0, background=1.0)[0]
     left, right = picture[32, 12], picture[32, 52]
     assert right[1] > right[2] and left[2] > left[1]  # viridis: bright yellow-green against dark violet
-    assert (picture[0, 0] == 1).all()
+    assert (picture[0, 0] == 255).all()
     clay = error_colors(np.array([np.nan, 0.0]), 1.0)
     assert clay[0, 0] > 0.7 and clay[1, 0] < 0.4
     shapes, values = {"mv_add": vertices[None].astype(np.float32)}, {"mv_add": errors[None]}

@@ -23,6 +23,7 @@ class TwoWay(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """images (2 n, 3, S, S) in [0, 1] to flows (2 n, 2, h, w) px of every level, coarsest first."""
         h, w = images.shape[-2:]
         ph, pw = self.net.padded_size(h, w)
         if not self.net.config.resize and (ph, pw) != (h, w):
@@ -101,6 +102,7 @@ class FlowTask:
         return weight * pairs.known / (0.3 + pairs.motion()).sqrt()[:, None, None]
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """`multi_scale_error` of a batch, px."""
         return multi_scale_error(model(batch["images"]), batch["flow"], batch["weight"])
 
     @torch.no_grad()

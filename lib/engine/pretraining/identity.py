@@ -114,6 +114,7 @@ class IdentityTask:
         return {"images": torch.where(cut[:, None, None, None], cut_out(images, mask, generator), images)}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Cross entropy of each photograph's likeness to all others, the partner being the right one."""
         one, two = model(batch["images"]).chunk(2)
         likeness = one @ two.T / self.temperature
         partner = torch.arange(len(one), device=one.device)
@@ -239,6 +240,7 @@ class Unit(nn.Module):
     """Vectors (B, D) at unit length."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, D) to (B, D)."""
         return normalize(x.float(), dim=1)
 
 

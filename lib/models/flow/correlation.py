@@ -43,6 +43,7 @@ class _Bands(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, side: int) -> Tensor:
+        """left (B, H, W, C) and right (B, H + side - 1, W + side - 1, C) to (B, H, W, side * side)."""
         ctx.save_for_backward(left, right)
         ctx.side = side
         b, h, w, _ = left.shape
@@ -56,6 +57,7 @@ class _Bands(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Gradients of left and right from that of the result (B, H, W, side * side)."""
         left, right = ctx.saved_tensors
         side = ctx.side
         b, h, w, _ = left.shape

@@ -216,6 +216,7 @@ class PWCNet(nn.Module):
         return self.decode([f[:n] for f in both], [f[n:] for f in both])
 
     def forward(self, image1: Tensor, image2: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [0, 1], twice, to the flow (B, 2, H, W) in px."""
         if image1.shape != image2.shape or image1.ndim != 4 or image1.shape[1] != 3:
             raise ValueError(f"two batches of images (B, 3, H, W), got {tuple(image1.shape)}, {tuple(image2.shape)}")
         flow = self.pyramid(self.fit(image1), self.fit(image2))[-1]

@@ -48,6 +48,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [0, 1] to features (B, out_features)."""
         x = (images - self.mean) / self.std
         # channels-last is the layout in which CPU and GPU convolutions are fastest
         x = self.trunk(x.contiguous(memory_format=torch.channels_last))

@@ -114,15 +114,13 @@ def observed_mask_sheet(people: People, size: int = 224, seed: int = 0, shift: f
 
 
 def flow_colours(flow: Tensor, largest: float) -> Tensor:
-    """Flow (2, H, W) px as colours (3, H, W): hue is the direction, saturation the length up to ``largest``."""
-    from matplotlib.colors import hsv_to_rgb
+    """Flow (2, H, W) px as colours (3, H, W) of the Middlebury benchmark (Baker et al. 2011): hue is the direction,
+    saturation the length up to ``largest`` px."""
+    from torchvision.utils import flow_to_image
 
-    u, v = flow.detach().numpy()
-    hue = (np.arctan2(v, u) / (2 * np.pi)) % 1
-    length = np.clip(np.hypot(u, v) / largest, 0, 1)
-    return torch.from_numpy(hsv_to_rgb(np.stack([hue, length, np.ones_like(hue)], -1)).astype(np.float32)).permute(
-        2, 0, 1
-    )
+    shown = flow.detach() * (largest / flow.detach().square().sum(0).sqrt().clamp(min=largest))
+    rim = torch.tensor([largest, 0.0])[:, None, None].expand(2, 1, flow.shape[2])  # sets the scale; cut off again
+    return flow_to_image(torch.cat([shown, rim], 1))[:, :-1] / 255
 
 
 def flow_sheet(people: People, flow: Flow, size: int, seed: int = 0, shift: tuple[float, float] = (4.0, 2.0)) -> Any:

@@ -167,6 +167,16 @@ def test_the_table_has_every_arm_and_level(people, monkeypatch):
 # --- figures
 
 
+def test_flow_colours():
+    flow = torch.zeros(2, 1, 4)
+    flow[0, 0] = torch.tensor([0.0, 2.0, -2.0, 8.0])
+    none, right, left, far = figures.flow_colours(flow, 2.0)[:, 0].T
+    assert (none == 1).all()  # nothing moves: white
+    assert right[0] > 0.95 and right[1:].max() < 0.1  # to the right: red
+    assert left[0] < 0.1 and left[2] > 0.5  # to the left: cyan to blue
+    torch.testing.assert_close(far, right)  # longer than the scale: as its end
+
+
 def test_figures_are_written(people, tmp_path):
     config = landscape.LandscapeConfig(faces=3, positions=1)
     table = landscape.measure(people, centroid_flow, config, 64)
