@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,15 @@ from lib.datasets.micc.read import Micc, MiccFrame, MiccLayout, choose_triplet, 
 from lib.landmarks.detect import Detection
 from lib.landmarks.files import read_ljson, write_ljson
 from lib.synthesis.scene import rotations
+from tests.metrics.shapes import dome, write_vrml
+
+SCAN = dome(14)
 
 YAWS = (-60, -44, -20, 3, 21, 47, 60)
 
 
-def dome(n: int = 14) -> Mesh:
-    """A 160 mm wide dome."""
-    u, v = np.meshgrid(np.linspace(-80, 80, n), np.linspace(-80, 80, n))
-    vertices = np.stack([u, v, 60 - (u**2 + v**2) / 160], -1).reshape(-1, 3)
-    i = np.arange(n * n).reshape(n, n)
-    a, b, c, d = (x.ravel() for x in (i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]))
-    return Mesh(vertices, np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]))
-
-
 def on_dome(count: int = 68) -> np.ndarray:
-    return dome().vertices[np.arange(count)] + 0.2
+    return SCAN.vertices[:count] + 0.2
 
 
 def picture(seed: int = 0) -> bytes:
@@ -52,7 +47,7 @@ class Root:
 
     def scan(self, number: int, mesh: Mesh | None = None, part: str = "frontal1") -> Path:
         path = self.path / f"subject_{number:02d}/Model/{part}/obj/1109{number:08d}.obj"
-        write_obj(path, mesh or dome())
+        write_obj(path, mesh or SCAN)
         write_ljson(self.path / f"MICC_landmarks/some/where/{path.stem}.ljson", on_dome())
         return path
 
@@ -97,7 +92,7 @@ def test_reads_the_real_layout(root, mean):
     assert [s.id for s in subjects] == ["01", "03"] and len(data) == 2
     assert set(data.skipped) == {"02"} and "skip list" in data.skipped["02"]
     for s in subjects:
-        assert np.allclose(s.scan.vertices, dome().vertices, atol=1e-4) and s.truth is None
+        assert np.allclose(s.scan.vertices, SCAN.vertices, atol=1e-4) and s.truth is None
         assert np.array_equal(s.landmarks51, np.arange(17, 68)) and np.allclose(s.landmarks68, on_dome())
         assert set(s.videos) == {"INC", "IND"} and all(len(v) == len(YAWS) for v in s.videos.values())
         frame = s.videos["IND"][2]
@@ -173,65 +168,30 @@ def test_frames_of_another_pattern_are_named(root):
 
 def test_other_scans_stand_in(root):
     path = root.scan(1)
-    mesh = dome()
-    points = ", ".join(" ".join(f"{x:.4f}" for x in v) for v in mesh.vertices)
-    faces = ", ".join(f"{a}, {b}, {c}, -1" for a, b, c in mesh.faces)
-    text = "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ %s ] } coordIndex [ %s ] } }"
     wrl = path.parents[1] / "vrml" / f"{path.stem}.wrl"
-    wrl.parent.mkdir()
-    wrl.write_text(text % (points, faces))
+    write_vrml(wrl, SCAN)
     path.unlink()
-    assert np.allclose(Micc(root.path)[1].scan.vertices, mesh.vertices, atol=1e-3)
+    assert np.allclose(Micc(root.path)[1].scan.vertices, SCAN.vertices, atol=1e-3)
     wrl.unlink()
     root.scan(1, part="frontal2")
-    assert len(Micc(root.path)[1].scan.faces) == len(mesh.faces)
+    assert len(Micc(root.path)[1].scan.faces) == len(SCAN.faces)
 
 
-def break_faces(root: Root) -> None:
-    root.scan(1, Mesh(dome().vertices, np.zeros((0, 3), int)))
+MARKS = "MICC_landmarks/some/where/110900000001.ljson"
+DAMAGES: dict[str, Callable[[Root], object]] = {
+    "no faces": lambda root: root.scan(1, Mesh(SCAN.vertices, np.zeros((0, 3), int))),
+    "looks like metres": lambda root: root.scan(1, Mesh(SCAN.vertices / 1000, SCAN.faces)),
+    "no scan": lambda root: root.scan(1).unlink(),
+    "no 3D landmarks": lambda root: (root.path / MARKS).unlink(),
+    "68 points, found 51": lambda root: write_ljson(root.path / MARKS, on_dome()[:51]),
+    "nose tip": lambda root: write_ljson(root.path / MARKS, on_dome() + 500),
+    "no usable video": lambda root: [path.unlink() for path in (root.path / "subject_01/Video").iterdir()],
+}
 
 
-def break_metres(root: Root) -> None:
-    root.scan(1, Mesh(dome().vertices / 1000, dome().faces))
-
-
-def break_missing(root: Root) -> None:
-    root.scan(1).unlink()
-
-
-def break_landmarks(root: Root) -> None:
-    for path in (root.path / "MICC_landmarks").rglob("*.ljson"):
-        if path.stem.endswith("01"):
-            path.unlink()
-
-
-def break_count(root: Root) -> None:
-    write_ljson(root.path / "MICC_landmarks/some/where/110900000001.ljson", on_dome()[:51])
-
-
-def break_far(root: Root) -> None:
-    write_ljson(root.path / "MICC_landmarks/some/where/110900000001.ljson", on_dome() + 500)
-
-
-def break_videos(root: Root) -> None:
-    for path in (root.path / "subject_01/Video").iterdir():
-        path.unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (break_faces, "no faces"),
-        (break_metres, "looks like metres"),
-        (break_missing, "no scan"),
-        (break_landmarks, "no 3D landmarks"),
-        (break_count, "68 points, found 51"),
-        (break_far, "nose tip"),
-        (break_videos, "no usable video"),
-    ],
-)
-def test_a_subject_is_left_out_with_its_reason_or_raises(root, damage, reason):
-    damage(root)
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_subject_is_left_out_with_its_reason_or_raises(root, reason):
+    DAMAGES[reason](root)
     data = Micc(root.path)
     assert [s.id for s in data] == ["03"]
     assert reason in data.skipped["01"]
@@ -328,16 +288,12 @@ def test_ljson_versions_and_groups(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        "{",
-        "[]",
-        '{"version": 4}',
-        '{"version": 3, "groups": {}}',
+        "{", "[]", '{"version": 4}', '{"version": 3, "groups": {}}', '{"version": 2}',
         '{"version": 3, "groups": {"a": {"landmarks": {"points": [[1, 2], [3, 4]]}}}}',
         '{"version": 2, "landmarks": {"points": [[1, 2, 3], [4, 5]]}}',
         '{"version": 2, "landmarks": {"points": [["a", 2, 3]]}}',
-        '{"version": 2}',
     ],
-)
+)  # fmt: skip
 def test_bad_ljson_is_named(tmp_path, content):
     (tmp_path / "bad.ljson").write_text(content)
     with pytest.raises(InputError, match=r"bad\.ljson"):

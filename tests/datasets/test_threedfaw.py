@@ -9,19 +9,13 @@ import pytest
 from lib.core.errors import InputError
 from lib.core.mesh import Mesh, write_obj
 from lib.datasets.threedfaw.read import Layout, ThreeDFAW, read_vertex_landmarks
+from tests.metrics.shapes import dome, write_vrml
 
-
-def dome(n: int = 12) -> Mesh:
-    """A 160 mm wide dome of 2 (n - 1)^2 triangles."""
-    u, v = np.meshgrid(np.linspace(-80, 80, n), np.linspace(-80, 80, n))
-    vertices = np.stack([u, v, 60 - (u**2 + v**2) / 160], -1).reshape(-1, 3)
-    i = np.arange(n * n).reshape(n, n)
-    a, b, c, d = (x.ravel() for x in (i[:-1, :-1], i[:-1, 1:], i[1:, :-1], i[1:, 1:]))
-    return Mesh(vertices, np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)]))
+SCAN = dome(12)
 
 
 def write_subject(root: Path, name: str) -> None:
-    write_obj(root / "gt" / f"mesh{name}.obj", dome())
+    write_obj(root / "gt" / f"mesh{name}.obj", SCAN)
     (root / "gt" / f"VertexLandmarks{name}.txt").write_text("\n".join(map(str, range(51))))
 
 
@@ -46,8 +40,8 @@ def test_bare_evaluator_files_are_enough(root):
     subjects = list(data)
     assert len(data) == 2 and [s.id for s in subjects] == ["001", "002"]
     assert subjects[0].frames == [] and subjects[0].truth is None
-    assert np.allclose(subjects[0].scan.vertices, dome().vertices, atol=1e-4)
-    assert np.array_equal(subjects[0].scan.faces, dome().faces)
+    assert np.allclose(subjects[0].scan.vertices, SCAN.vertices, atol=1e-4)
+    assert np.array_equal(subjects[0].scan.faces, SCAN.faces)
     assert np.array_equal(subjects[0].landmarks51, np.arange(51))
 
 
@@ -80,18 +74,9 @@ def test_another_arrangement_is_only_another_layout(root):
 
 
 def test_vrml_scan(root):
-    mesh = dome()
-    points = ", ".join(" ".join(f"{x:.4f}" for x in p) for p in mesh.vertices)
-    faces = ", ".join(f"{a}, {b}, {c}, -1" for a, b, c in mesh.faces)
     (root / "gt" / "mesh001.obj").unlink()
-    (root / "gt" / "mesh001.wrl").write_text(
-        "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ "
-        + points
-        + " ] } coordIndex [ "
-        + faces
-        + " ] } }"
-    )
-    assert np.allclose(ThreeDFAW(root)["001"].scan.vertices, mesh.vertices, atol=1e-3)
+    write_vrml(root / "gt" / "mesh001.wrl", SCAN)
+    assert np.allclose(ThreeDFAW(root)["001"].scan.vertices, SCAN.vertices, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -120,37 +105,29 @@ def test_bad_landmark_files_are_named(root, content, expected):
 def test_unknown_landmarks_are_kept_as_minus_one(root):
     path = root / "gt" / "VertexLandmarks001.txt"
     path.write_text("\n".join(["-1"] * 13 + ["5"] + ["-1"] * 37))
-    marks = read_vertex_landmarks(path, 144)
-    assert marks[13] == 5 and (marks == -1).sum() == 50
+    assert read_vertex_landmarks(path, 144).tolist() == [-1] * 13 + [5] + [-1] * 37
 
 
-def test_polygons_are_refused(root):
+def test_polygons_and_metres_are_refused(root):
     path = root / "gt" / "mesh001.obj"
     path.write_text(path.read_text() + "f 1 2 4 3\n")
     with pytest.raises(InputError, match="triangles only; line") as error:
         ThreeDFAW(root)["001"]
     assert "mesh001.obj" in str(error.value)
-
-
-def test_scan_in_metres_is_refused(root):
-    mesh = dome()
-    write_obj(root / "gt" / "mesh001.obj", Mesh(mesh.vertices / 1000, mesh.faces))
+    write_obj(path, Mesh(SCAN.vertices / 1000, SCAN.faces))
     with pytest.raises(InputError, match="metres"):
         ThreeDFAW(root)["001"]
 
 
-@pytest.mark.parametrize("content", ["", "001\n001\n"])
-def test_bad_id_lists(root, content):
-    (root / "ids.txt").write_text(content)
-    with pytest.raises(InputError, match=r"ids\.txt"):
-        ThreeDFAW(root)
-
-
-def test_missing_folder_and_unknown_subject(root, tmp_path):
+def test_what_is_not_there_is_named(root, tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         ThreeDFAW(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no subject 'zz'"):
         ThreeDFAW(root)["zz"]
+    for content in ("", "001\n001\n"):
+        (root / "ids.txt").write_text(content)
+        with pytest.raises(InputError, match=r"ids\.txt"):
+            ThreeDFAW(root)
 
 
 def test_unreadable_subjects_are_counted_when_not_strict(root):

@@ -80,7 +80,7 @@ def folder(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     face_model.save(Path("data/face_model.npz"))
     write_training_set(Path("data/smoke/train"), face_model)
     for seed, name in enumerate(("w300lp", "multipie")):
-        make_pack(face_model, Path(f"data/smoke/triplets/{name}"), n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
+        make_pack(face_model, mvfnet.pack_path("smoke", name), n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
     torch.manual_seed(0)
     for part, network in (
         ("pretrained/resnet_tiny", build_encoder("resnet_tiny")),

@@ -139,11 +139,6 @@ def test_mirrored_camera_sees_mirrored_head_in_mirrored_image(face68, c):
     assert all(torch.allclose(a, b) for a, b in zip(twice, (K, R, t), strict=True))
 
 
-def test_mirroring_turns_the_yaw_round():
-    _, r, _ = crops.mirror_camera(torch.eye(3).double(), rotation(0.5, 0.0, 0.0), torch.zeros(3).double(), 64)
-    assert torch.allclose(r, rotation(-0.5, 0.0, 0.0))
-
-
 def test_swap_table_is_an_involution_with_the_eight_midline_points_fixed():
     swap = torch.tensor(SWAP68)
     assert torch.equal(swap[swap], torch.arange(68))
@@ -185,12 +180,15 @@ def test_crop_image_does_not_alias():
     assert (out - 0.5).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("bad", [torch.zeros(1, 67, 2), torch.zeros(68, 2), torch.full((1, 68, 2), float("nan"))])
-def test_bad_landmarks_are_refused(face68, bad):
-    with pytest.raises(ValueError, match="landmarks2d"):
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.zeros(1, 67, 2), "landmarks2d"),
+        (torch.zeros(68, 2), "landmarks2d"),
+        (torch.full((1, 68, 2), float("nan")), "landmarks2d"),
+        (torch.ones(1, 68, 2), "coincide"),
+    ],
+)
+def test_bad_landmarks_are_refused(face68, bad, said):
+    with pytest.raises(ValueError, match=said):
         crops.crop_transform(bad, 64, face68)
-
-
-def test_coinciding_landmarks_are_refused(face68):
-    with pytest.raises(ValueError, match="coincide"):
-        crops.crop_transform(torch.ones(1, 68, 2), 64, face68)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch.autograd import gradcheck
 
 from lib.losses.coefficients import coefficient_loss, regularisation
 from lib.losses.landmark import landmark_loss, landmark_weights
@@ -39,13 +38,6 @@ def test_weights_choose_points_and_keep_the_scale():
         assert float(landmark_loss(all_wrong, points, 224, landmark_weights(contour))) == pytest.approx(2)
 
 
-def test_landmark_gradient_and_shapes():
-    a, b = torch.rand(2, 1, 68, 2, dtype=D).unbind(0)
-    assert gradcheck(lambda x: landmark_loss(x, b, 64, landmark_weights(0.2)), a.clone().requires_grad_())
-    with pytest.raises(ValueError, match="68"):
-        landmark_loss(a[:, :51], b[:, :51], 64)
-
-
 # --- pose
 
 
@@ -62,18 +54,9 @@ def test_a_frontal_face_in_the_middle_is_zero_and_units_are_as_stated():
     torch.testing.assert_close(pose, torch.tensor([[0.2, 0.5, 0.1, -0.2, 0.1, -0.05]], dtype=D))
 
 
-def test_pose_loss_of_one_moved_parameter_and_its_gradient():
+def test_pose_loss_of_one_moved_parameter():
     target = camera(10, 0, 0, 0.4, (0, 0), 64)
     assert float(pose_loss(camera(19, 0, 0, 0.4, (0, 0), 64), target, 64)) == pytest.approx(0.01)
-
-    def loss(angles, scale, t2d):
-        R = euler_to_matrix(*angles.unbind(-1))
-        return pose_loss(WeakPerspectiveCamera(scale, R, t2d), target, 64)
-
-    leaves = [torch.tensor(x, dtype=D, requires_grad=True) for x in ([[0.3, -0.2, 0.1]], [0.5], [[30.0, 35.0]])]
-    assert gradcheck(loss, leaves)
-    with pytest.raises(ValueError, match="2 predicted"):
-        pose_loss(WeakPerspectiveCamera(torch.ones(2), torch.eye(3).expand(2, 3, 3), torch.zeros(2, 2)), target, 64)
 
 
 def test_full_turns_are_the_same_pose():
@@ -94,10 +77,11 @@ def test_coefficient_losses_of_known_vectors():
     assert float(regularisation(a, b)) == 0
 
 
-def test_coefficient_gradients_and_shapes():
-    g = torch.Generator().manual_seed(0)
-    leaves = [torch.randn(2, k, dtype=D, generator=g).requires_grad_() for k in (5, 3)]
-    target = [torch.randn(2, k, dtype=D, generator=g) for k in (5, 3)]
-    assert gradcheck(lambda a, b: coefficient_loss(a, b, *target) + regularisation(a, b), leaves)
+def test_shapes_that_do_not_fit_are_refused():
+    a, b, target = torch.zeros(3, 6), torch.zeros(3, 2), camera(10, 0, 0, 0.4, (0, 0), 64)
     with pytest.raises(ValueError, match="coefficients"):
-        coefficient_loss(leaves[0][:, :4], leaves[1], *target)
+        coefficient_loss(a[:, :4], b, a, b)
+    with pytest.raises(ValueError, match="68"):
+        landmark_loss(torch.zeros(1, 51, 2), torch.zeros(1, 51, 2), 64)
+    with pytest.raises(ValueError, match="2 predicted"):
+        pose_loss(WeakPerspectiveCamera(torch.ones(2), torch.eye(3).expand(2, 3, 3), torch.zeros(2, 2)), target, 64)

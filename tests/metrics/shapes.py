@@ -1,7 +1,11 @@
 """Small meshes whose errors are known by geometry."""
 
+from pathlib import Path
+
 import numpy as np
 from scipy.spatial import cKDTree
+
+from lib.core.mesh import Mesh
 
 
 def grid_faces(n: int) -> np.ndarray:
@@ -29,6 +33,21 @@ def plane(n: int, width: float, z: float = 0.0) -> tuple[np.ndarray, np.ndarray]
     line = np.linspace(-width / 2, width / 2, n)
     x, y = (a.ravel() for a in np.meshgrid(line, line))
     return np.c_[x, y, np.full_like(x, z)], grid_faces(n)
+
+
+def dome(n: int) -> Mesh:
+    """A 160 mm wide dome of n x n vertices, as a scan."""
+    vertices, faces = plane(n, 160)
+    return Mesh(vertices + [0, 0, 60] - np.square(vertices).sum(1, keepdims=True) * [0, 0, 1 / 160], faces)
+
+
+def write_vrml(path: Path, mesh: Mesh) -> None:
+    """A mesh as scanners' VRML 2.0."""
+    points = ", ".join(" ".join(f"{x:.4f}" for x in v) for v in mesh.vertices)
+    faces = ", ".join(f"{a}, {b}, {c}, -1" for a, b, c in mesh.faces)
+    text = "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ %s ] } coordIndex [ %s ] } }"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text % (points, faces))
 
 
 def sphere(n: int, radius: float) -> tuple[np.ndarray, np.ndarray]:

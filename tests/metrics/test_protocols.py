@@ -12,7 +12,7 @@ from lib.metrics.protocols import PROTOCOLS, STAGES, Protocol, Step, evaluate_de
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 from lib.metrics.similarity import Similarity, procrustes
 from lib.metrics.steps import STEPS
-from tests.metrics.shapes import landmark_points, plane, relief, rotation, snap
+from tests.metrics.shapes import landmark_points, relief, rotation, snap
 from tests.metrics.test_surface import brute
 
 SCAN_PROTOCOLS = ("armse", "p2point", "p2plane", "p2mesh", "micc_p2plane")
@@ -106,19 +106,6 @@ def test_known_error_comes_out() -> None:
     assert detail["p2mesh"].value < detail["true_p2p"].value  # a surface distance hides sliding along the surface
 
 
-def test_offset_plane_is_measured_exactly() -> None:
-    """Landmarks fix a plane at its height (they carry the offset), so every measure must give the offset back."""
-    scan_vertices, scan_faces = plane(61, 150)
-    vertices, faces = plane(31, 100, z=1.5)
-    steps = (Step("crop.face"), Step("correspond.nearest_surface"), Step("measure.mean_distance"))
-    known = {"offset": Protocol("offset", "test", steps)}
-    marks = np.arange(51) * 18
-    scan = SubjectScan(scan_vertices, scan_faces, np.arange(51))
-    result = evaluate_detailed(vertices, faces, marks, scan, None, np.arange(961), ["offset"], known)["offset"]
-    assert result.value == pytest.approx(1.5)
-    np.testing.assert_allclose(result.errors, 1.5)
-
-
 def test_rotated_moved_and_scaled_copies_score_the_same() -> None:
     case = Case(noise=0.05, wobble=1.5)
     base = case.errors()
@@ -127,10 +114,6 @@ def test_rotated_moved_and_scaled_copies_score_the_same() -> None:
     for name in ("true_p2p", *SCAN_PROTOCOLS):
         assert moved[name] == pytest.approx(base[name], rel=1e-4), name
     assert moved["true_p2p_rigid"] > 10  # the one that looks at size
-
-
-def test_scale_error_only_shows_in_the_rigid_measure() -> None:
-    case = Case()
     bigger = case.errors(1.05 * case.truth, protocols=["true_p2p", "true_p2p_rigid"])
     assert bigger["true_p2p"] < 1e-9
     spread = case.truth[case.index] - case.truth[case.index].mean(axis=0)
@@ -178,19 +161,18 @@ def _within(scan: SubjectScan, half: float) -> tuple[np.ndarray, np.ndarray, np.
     return scan.vertices, scan.faces[near[scan.faces].all(axis=1)], scan.landmarks
 
 
-def test_micc_exact_prediction_scores_the_sampling_only() -> None:
-    case = Case()
-    wide, faces = relief(121, 240)
-    marks = snap(wide, case.truth[case.marks])
-    errors = evaluate_subject(wide, faces, marks, case.scan, protocols=MICC)
-    assert max(errors.values()) < 0.03
+def wide(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The relief far beyond what is measured: vertices, faces, the case's landmarks."""
+    vertices, faces = relief(121, 240)
+    return vertices, faces, snap(vertices, case.truth[case.marks])
 
 
 def test_micc_scale_for_each_mesh_or_none() -> None:
     case = Case()
-    wide, faces = relief(121, 240)
-    marks = snap(wide, case.truth[case.marks])
-    detail = evaluate_detailed(1.06 * wide, faces, marks, case.scan, protocols=MICC)
+    vertices, faces, marks = wide(case)
+    exact = evaluate_subject(vertices, faces, marks, case.scan, protocols=MICC)
+    assert max(exact.values()) < 0.03  # the sampling only
+    detail = evaluate_detailed(1.06 * vertices, faces, marks, case.scan, protocols=MICC)
     assert detail["micc_p2plane"].value < 0.03
     assert detail["micc_p2plane"].scale == pytest.approx(1 / 1.06, rel=1e-3)
     assert detail["micc_p2plane_global"].value > 0.3 and detail["micc_p2plane_global"].scale == 1.0
@@ -200,33 +182,29 @@ def test_micc_scale_for_each_mesh_or_none() -> None:
 
 def test_micc_looks_within_95_mm_of_the_scans_nose_only() -> None:
     case = Case(wobble=1.0)
-    wide, faces = relief(121, 240)
-    wide = wide + np.sin(wide[:, [1, 2, 0]] / 17)
-    marks = snap(relief(121, 240)[0], case.truth[case.marks])
-    far = np.linalg.norm(wide - wide[marks[13]], axis=1) > 102
+    vertices, faces, marks = wide(case)
+    vertices = vertices + np.sin(vertices[:, [1, 2, 0]] / 17)
+    far = np.linalg.norm(vertices - vertices[marks[13]], axis=1) > 102
     assert far.any()
-    other = wide - far[:, None] * [0, 0, 25.0]
-    one, two = (evaluate_subject(v, faces, marks, case.scan, protocols=MICC) for v in (wide, other))
+    other = vertices - far[:, None] * [0, 0, 25.0]
+    one, two = (evaluate_subject(v, faces, marks, case.scan, protocols=MICC) for v in (vertices, other))
     assert one == pytest.approx(two, rel=1e-9)
     scan = case.scan
     beyond = np.linalg.norm(scan.vertices - scan.vertices[scan.landmarks[13]], axis=1) > 97
     assert beyond.any()
     moved = SubjectScan(scan.vertices - beyond[:, None] * [0, 0, 25.0], scan.faces, scan.landmarks)
-    assert evaluate_subject(wide, faces, marks, moved, protocols=MICC) == pytest.approx(one, rel=1e-9)
+    assert evaluate_subject(vertices, faces, marks, moved, protocols=MICC) == pytest.approx(one, rel=1e-9)
     assert scan.cropped(95.0) is scan.cropped(95.0)
 
 
 def test_micc_hair_on_the_scan_counts_but_does_not_pull() -> None:
     case = Case()
-    wide, faces = relief(121, 240)
-    marks = snap(wide, case.truth[case.marks])
     hair = case.scan.vertices[:, 1] > 62
     hairy = SubjectScan(case.scan.vertices + hair[:, None] * [0, 0, 30.0], case.scan.faces, case.scan.landmarks)
     share = np.isin(hairy.cropped(95.0).vertices[:, 2], hairy.vertices[hair, 2]).mean()
-    error = evaluate_subject(wide, faces, marks, hairy, protocols=["micc_p2plane"])["micc_p2plane"]
+    detail = evaluate_detailed(*wide(case), hairy, protocols=["micc_p2plane"])["micc_p2plane"]
     assert 0.02 < share < 0.3
-    assert 5 * share < error < 30 * share + 0.05
-    detail = evaluate_detailed(wide, faces, marks, hairy, protocols=["micc_p2plane"])["micc_p2plane"]
+    assert 5 * share < detail.value < 30 * share + 0.05
     assert detail.scale == pytest.approx(1, abs=0.005)
 
 
@@ -307,12 +285,6 @@ def test_bad_input_is_named() -> None:
         SubjectScan(np.r_[s.vertices, [[0, 0, 0]]], s.faces, np.r_[s.landmarks[:-1], len(s.vertices)])
 
 
-def test_without_small_gicp_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "small_gicp", None)
-    with pytest.raises(InputError, match="pip install small_gicp"):
-        Case().errors(protocols=["p2point"])
-
-
 def test_closest_points_kept_from_the_alignment_are_fresh_ones() -> None:
     from dataclasses import replace
 
@@ -325,3 +297,9 @@ def test_closest_points_kept_from_the_alignment_are_fresh_ones() -> None:
     correspond = PROTOCOLS["micc_p2plane"].steps[-2]
     kept, fresh = correspond(state).matches[0], correspond(replace(state, surface=None)).matches[0]
     np.testing.assert_allclose(kept.target, fresh.target, atol=1e-7)
+
+
+def test_without_small_gicp_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "small_gicp", None)
+    with pytest.raises(InputError, match="pip install small_gicp"):
+        Case().errors(protocols=["p2point"])

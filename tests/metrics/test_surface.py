@@ -72,17 +72,6 @@ def test_closest_is_the_brute_force_minimum(seed: int, spread: float) -> None:
     )
 
 
-def test_closest_agrees_with_trimesh() -> None:
-    trimesh = pytest.importorskip("trimesh")
-    vertices, faces = relief(30, 150)
-    rng = np.random.default_rng(1)
-    points = vertices[rng.integers(0, len(vertices), 150)] + rng.normal(0, 6, (150, 3))
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    _, distance, _ = trimesh.proximity.closest_point_naive(mesh, points)
-    ours = np.linalg.norm(points - MeshQuery(vertices, faces).closest(points), axis=1)
-    np.testing.assert_allclose(ours, distance, atol=1e-6)
-
-
 def test_incident_distance_is_an_upper_bound_and_exact_near_the_surface() -> None:
     vertices, faces = relief(40, 150)
     rng = np.random.default_rng(2)

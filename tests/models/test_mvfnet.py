@@ -64,19 +64,6 @@ def test_poses_of_many_dimensions_are_cameras_in_one_batch() -> None:
     assert torch.equal(pose_camera(torch.zeros(2, 6), 64).R, torch.eye(3).expand(2, 3, 3))
 
 
-def test_equation_1_on_all_or_some_vertices(face_model: FaceModel) -> None:
-    g = torch.Generator().manual_seed(0)
-    alpha, beta = torch.randn(3, 12, generator=g), torch.randn(3, 7, generator=g)
-    whole = face_model.vertices(alpha, beta)
-    part = face_model.vertices(alpha, beta, face_model.face_index)
-    assert torch.allclose(whole[:, face_model.face_index], part, atol=1e-4)
-    basis = face_model.id_basis[:12], face_model.exp_basis[:7]
-    by_hand = (
-        face_model.mean + torch.einsum("k,knc->nc", alpha[1], basis[0]) + torch.einsum("k,knc->nc", beta[1], basis[1])
-    )
-    assert torch.allclose(whole[1], by_hand, atol=1e-3)
-
-
 def test_the_pose_of_a_view_depends_on_that_view_and_the_shape_on_all(face_model: FaceModel) -> None:
     model = network(face_model)
     x = images()

@@ -6,7 +6,6 @@ import torch
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS, render_pairs
 from lib.renderers.rasterize import attach_barycentrics
-from lib.renderers.texture import sample_image
 from tests.losses.scenes import scene
 from tests.renderers.reference import sphere
 
@@ -140,12 +139,6 @@ def test_faces_seen_from_behind_are_not_drawn():
     # inside out, the near half is culled and the far half faces the viewer: same outline, another surface
     depth = (turned.depth - front.depth)[mask & behind]
     assert float(depth.median()) > 40
-
-
-def test_outside_the_source_its_border_is_repeated():
-    image = gradient_image(8)
-    uv = torch.tensor([[[-5.0, 3.0], [20.0, 3.0]]], dtype=D)
-    torch.testing.assert_close(sample_image(image, uv)[0, :, 0], torch.tensor([0.5, 7.5], dtype=D))
 
 
 def test_wrong_shapes_are_refused(face_model):

@@ -71,12 +71,6 @@ def test_shared_albedo_threads_and_input_kinds(path):
     np.testing.assert_allclose(one[0], two[0], atol=1e-6)
 
 
-def test_culling_a_closed_mesh_changes_nothing(path):
-    args = arrays(*scene())
-    a, b = (draw(args, 32, 32, cull_backfaces=c) for c in (False, True))
-    np.testing.assert_array_equal(a[0], b[0])
-
-
 def test_bad_vertices_lose_their_faces_only(path):
     screen, faces, albedo, normals, sh = arrays(*scene())
     screen[0, 3] = np.nan

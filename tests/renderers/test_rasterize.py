@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.renderers import raster_torch
+from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.rasterize import rasterize
 from tests.renderers.reference import cameras, reference_rasterize, sphere
 
@@ -148,15 +149,6 @@ def test_both_orientations_unless_culled(backend):
         assert (ids(counter_clockwise, order, (8, 8), backend, cull_backfaces=True) == 0).any() == kept
 
 
-@pytest.mark.parametrize("backend", OWN)
-def test_culling_the_back_of_a_closed_mesh_changes_nothing(backend):
-    vertices, faces = sphere(10, 12)
-    screen = cameras(2, 32)[0].project(vertices.expand(2, -1, 3))
-    a = rasterize(screen, faces, (32, 32), backend)
-    b = rasterize(screen, faces, (32, 32), backend, cull_backfaces=True)
-    assert bool((a.face_id == b.face_id).all()) and bool(a.mask.any())
-
-
 BAD_FACES = {
     "behind": [(1.0, 1.0, -9.0), (7.0, 1.0, -9.0), (1.0, 7.0, -9.0)],
     "one vertex behind": [(1.0, 1.0, 9.0), (7.0, 1.0, 9.0), (1.0, 7.0, -1.0)],
@@ -203,25 +195,15 @@ def test_a_triangle_much_larger_than_the_image(backend):
     np.testing.assert_allclose(frag.depth[0].numpy(), depth, rtol=1e-5)
 
 
-def test_chunks_do_not_change_the_result():
-    vertices, faces = sphere(8, 10)
-    screen = cameras(2, 24)[0].project(vertices.expand(2, -1, 3))
-    args = (faces, (24, 24), True, 1.0)
-    whole = raster_torch.visible_faces_torch(screen, *args)
-    for chunk in (1, 7, 64):
-        assert bool((raster_torch.visible_faces_torch(screen, *args, chunk=chunk) == whole).all())
-
-
-def test_threads_do_not_change_the_result():
-    numba = pytest.importorskip("numba")
-    assert numba
-    from lib.renderers.raster_numba import rasterize_numba
-
+def test_chunks_and_threads_do_not_change_the_result():
     vertices, faces = sphere(10, 12)
     screen = cameras(5, 24)[0].project(vertices.expand(5, -1, 3))
-    one, three = (rasterize_numba(screen, faces, (24, 24), True, 1.0, threads=n) for n in (1, 3))
-    for a, b in zip(one, three, strict=True):
-        assert torch.equal(a, b)
+    args = (screen, faces, (24, 24), True, 1.0)
+    whole = raster_torch.visible_faces_torch(*args)
+    for chunk in (1, 7, 64):
+        assert bool((raster_torch.visible_faces_torch(*args, chunk=chunk) == whole).all())
+    one, three = (rasterize_numba(*args, threads=n) for n in (1, 3))
+    assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
 
 
 @pytest.mark.parametrize("backend", OWN)
@@ -245,11 +227,6 @@ def test_barycentrics_and_depth_are_differentiable(backend, perspective):
         return frag.bary, frag.depth
 
     assert torch.autograd.gradcheck(run, (screen,), eps=1e-5, atol=1e-5)
-
-
-def test_fragments_list_covered_pixels():
-    frag = rasterize(tri((1.0, 1.0, 9.0), (7.0, 1.0, 9.0), (1.0, 7.0, 9.0)), torch.tensor([[0, 1, 2]]), (8, 8), "torch")
-    assert torch.equal(frag.pixels, frag.mask.flatten().nonzero().squeeze(-1))
 
 
 @pytest.mark.parametrize(

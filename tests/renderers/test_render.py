@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -74,11 +73,8 @@ def test_normal_gradients_also_for_vertices_without_faces():
     assert torch.autograd.gradcheck(lambda v: vertex_normals(v, faces), (lonely,))
     n = vertex_normals(lonely, torch.cat([faces, torch.tensor([[24, 24, 24]]) * 0 + len(vertices)]))
     n.sum().backward()
+    assert vertex_normals(torch.zeros(2, 0, 3), faces[:0]).shape == (2, 0, 3)
     assert not bool(n[-2:].any()) and lonely.grad is not None and bool(lonely.grad.isfinite().all())
-
-
-def test_empty_mesh_has_no_normals():
-    assert vertex_normals(torch.zeros(2, 0, 3), torch.zeros(0, 3, dtype=torch.int64)).shape == (2, 0, 3)
 
 
 # --- light
@@ -237,27 +233,6 @@ def test_image_gradients_agree_with_finite_differences(backend, perspective):
             assert abs(float(analytic - numeric)) <= 1e-3 * abs(float(numeric)), name
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_single_vertex_coordinates_also_agree(backend):
-    p = problem(True)
-    weight = torch.randn(2, 3, 40, 40, dtype=D, generator=torch.Generator().manual_seed(5))
-    leaf = p["vertices"].clone().requires_grad_()
-    image, base, _ = image_of(p | {"vertices": leaf}, backend)
-    inner = base[0].mode().values if bool((base[0].mode().values >= 0).all()) else base[0].max()
-    vertex = int(p["faces"][int(inner.max())][0])
-    eps = 1e-5
-    for axis in range(3):
-        step = torch.zeros_like(leaf)
-        step[0, vertex, axis] = eps
-        with torch.no_grad():
-            plus, id_plus, _ = image_of(p | {"vertices": p["vertices"] + step}, backend)
-            minus, id_minus, _ = image_of(p | {"vertices": p["vertices"] - step}, backend)
-        w = weight * ((base >= 0) & (id_plus == base) & (id_minus == base))[:, None]
-        numeric = float(((plus - minus) * w).sum() / (2 * eps))
-        (gradient,) = torch.autograd.grad((image * w).sum(), leaf, retain_graph=True)
-        assert numeric != 0 and abs(float(gradient[0, vertex, axis]) - numeric) <= 1e-3 * abs(numeric)
-
-
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="one backend")
 def test_backends_give_the_same_image_and_gradients():
     p = problem(True)
@@ -275,23 +250,3 @@ def test_render_of_nothing_is_background():
     camera, _ = cameras(1, 8)
     out = renderer(torch.zeros(1, 0, 3), camera, torch.zeros(0, 3), ambient_light(1), torch.full((1, 3, 8, 8), 0.5))
     assert bool((out.image == 0.5).all()) and not bool(out.mask.any())
-
-
-def test_pose_can_be_recovered_from_an_image():
-    """The derivatives are of use: gradient descent on pixels finds the translation of a textured sphere."""
-    vertices, faces = sphere(14, 18, bumps=0.1)
-    camera, _ = cameras(1, 48)
-    albedo = (vertices / 160 + 0.5).contiguous()
-    renderer = Renderer(faces, 48)
-    target = renderer(vertices[None], camera, albedo).image.detach()
-    shift = torch.tensor([[6.0, -4.0, 0.0]], requires_grad=True)
-    optimizer = torch.optim.Adam([shift], lr=0.5)
-    for _ in range(60):
-        moved = PerspectiveCamera(camera.K, camera.R, camera.t + shift)
-        out = renderer(vertices[None], moved, albedo)
-        loss = ((out.image - target).square() * out.mask[:, None]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert float(shift.detach()[0, :2].norm()) < 0.5
-    np.testing.assert_array_less(0, float(out.mask.sum()))

@@ -6,6 +6,7 @@ changes and from its bones, and are exactly mirror-symmetric. Coordinates are mm
 
 import numpy as np
 
+from lib.core.mesh import components
 from lib.morphable.anny.source import AnnyHead, sphere_centre
 from lib.morphable.model import REGIONS
 
@@ -160,13 +161,7 @@ def regions(head: AnnyHead, mean: np.ndarray, silhouette: np.ndarray) -> tuple[n
 
 def largest_part(faces: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The largest connected piece of a vertex mask (drops stray vertices)."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    kept = faces[mask[faces].all(1)]
-    edges = np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(mask), len(mask)))
-    label = connected_components(graph, directed=False)[1]
+    label = components(faces[mask[faces].all(1)], len(mask))
     return mask & (label == np.bincount(label[mask]).argmax())
 
 
