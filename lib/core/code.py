@@ -38,16 +38,23 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def meaning(path: Path) -> str:
-    """Hash of a file's code without docstrings; the same under every Python (`ast.dump` is not)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            kept = [line for line in node.body if not _is_text(line)]
-            node.body = kept or ([] if isinstance(node, ast.Module) else [ast.Pass()])
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    """Hash of a file's code without comments and docstrings, the same under every Python from 3.11 on."""
+    return hashlib.sha256(_written(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
 
 
-def _is_text(line: ast.stmt) -> bool:
+def _written(node: object) -> str:
+    """A syntax tree as text. Pythons differ in `ast.dump` (new fields), `ast.unparse` (quotes) and empty ends of f-strings."""
+    if isinstance(node, list):
+        return f"[{','.join(_written(part) for part in node if not _is_text(part))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return f"{type(node).__name__}({','.join(f'{name}={_written(value)}' for name, value in fields)})"
+
+
+def _is_text(line: object) -> bool:
     """A docstring, wherever it stands: of a module, class, function, or under a constant or a field."""
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 

@@ -1,6 +1,6 @@
 """Imports are followed as the hashes of code need it."""
 
-from lib.core.code import closure, code_hash
+from lib.core.code import closure, code_hash, meaning
 
 FILES = {
     "lib/__init__.py": "",
@@ -30,3 +30,23 @@ def test_the_hash_is_blind_to_words_and_sees_values(tmp_path):
         (root / "lib/s.py").write_text(text)
         hashes.append(code_hash("lib.s", root=root))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+SAMPLE = '''"""Doc."""
+def f(x, *, width: int = 3) -> str:
+    """Doc."""
+    for i in range(3):
+        x = f"{x:{width}}| {'a' if i else 'b'}{i!r:>{width}} {x}" + ("c" "d")
+    return x or ""
+class A:
+    """Doc."""
+    b = None
+    """Of b."""
+'''
+
+
+def test_every_python_gives_the_same_hash(tmp_path):
+    """What is pinned here came out under Python 3.11, 3.12 and 3.13 alike."""
+    path = tmp_path / "sample.py"
+    path.write_text(SAMPLE)
+    assert meaning(path) == "e6049f7d231a31ef75e7071c3da5e8a98959792ae791f8837008ba282d59f349"
