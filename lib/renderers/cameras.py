@@ -29,6 +29,7 @@ __all__ = [
     "look_at",
     "matrix_to_euler",
     "quaternion_to_matrix",
+    "scaled_rotation",
 ]
 
 
@@ -106,6 +107,16 @@ def look_at(eye: Tensor, target: Tensor | None = None, up: Tensor | None = None)
     return R, t
 
 
+def scaled_rotation(affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale (B,) and rotation (B, 3, 3) of the weak-perspective camera nearest to affine ones (B, 2, 3), v upwards.
+
+    The polar factor of the two rows, its third row their cross product; the mean of the singular values.
+    """
+    u, s, vt = torch.linalg.svd(affine, full_matrices=False)
+    rows = u @ vt
+    return s.mean(-1), torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
+
+
 def _flip(X: Tensor) -> Tensor:
     """FLIP @ X for points in the last dimension: view frame (y up, z to viewer) <-> camera frame (y down, z forward)."""
     return X * X.new_tensor([1.0, -1.0, -1.0])
@@ -145,6 +156,7 @@ class PerspectiveCamera:
         return PerspectiveCamera(self.K[index], self.R[index], self.t[index])
 
     def to(self, target: torch.device | torch.dtype | str) -> "PerspectiveCamera":
+        """The cameras on another device or in another dtype."""
         return PerspectiveCamera(self.K.to(target), self.R.to(target), self.t.to(target))
 
 
@@ -174,6 +186,7 @@ class WeakPerspectiveCamera:
         return WeakPerspectiveCamera(self.scale[index], self.R[index], self.t2d[index])
 
     def to(self, target: torch.device | torch.dtype | str) -> "WeakPerspectiveCamera":
+        """The cameras on another device or in another dtype."""
         return WeakPerspectiveCamera(self.scale.to(target), self.R.to(target), self.t2d.to(target))
 
 
