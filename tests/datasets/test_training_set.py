@@ -10,7 +10,6 @@ from lib.core.arrays import load_arrays, save_arrays
 from lib.core.errors import InputError
 from lib.datasets.training.read import TrainingSet
 from lib.datasets.training.twin import (
-    YAW_BANDS,
     TrainingSetConfig,
     make_shard,
     make_twin,
@@ -18,7 +17,7 @@ from lib.datasets.training.twin import (
     split_of,
 )
 from lib.landmarks.ibug68 import SWAP68
-from lib.renderers.cameras import PerspectiveCamera, matrix_to_euler
+from lib.renderers.cameras import PerspectiveCamera
 
 CONFIG = TrainingSetConfig(n_subjects=10, n_views=3, image_size=48, shard_size=4, seed=3)
 
@@ -32,22 +31,6 @@ def shard(people):
 def root(model_path, tmp_path):
     make_twin(tmp_path / "train", CONFIG, model_path, workers=0)
     return tmp_path / "train"
-
-
-def test_views_ascend_in_yaw_and_cameras_agree(shard):
-    bands = np.array(YAW_BANDS[3])
-    assert ((shard["yaw"] >= bands[:, 0]) & (shard["yaw"] <= bands[:, 1])).all()
-    yaw = np.degrees(matrix_to_euler(torch.from_numpy(shard["R"]))[0].numpy())
-    assert np.abs(yaw - shard["yaw"]).max() < 12  # the crop's roll correction mixes pitch in a little
-    roll = np.degrees(matrix_to_euler(torch.from_numpy(shard["R"]))[2].numpy())
-    assert np.abs(roll).max() < 12 and np.abs(roll).mean() < 4  # compensated up to landmark noise
-
-
-def test_a_shard_depends_on_nothing_but_its_number(people):
-    a, b = (make_shard(people, CONFIG, i) for i in (0, 1))
-    again = make_shard(people, CONFIG, 1)
-    assert all(np.array_equal(b[name], again[name]) for name in b)
-    assert not np.array_equal(a["images"], b["images"]) and not np.array_equal(a["vertices"], b["vertices"])
 
 
 @pytest.mark.parametrize("n", [10, 37, 1000])
@@ -64,15 +47,6 @@ def test_splits_are_disjoint_and_cover_all(root, people):
     assert sorted(names) == [f"t{i:06d}" for i in range(10)]
     assert [len(sets[s]) for s in ("train", "val", "test")] == [7, 1, 2]
     assert len(TrainingSet(root, "all", people.model)) == 10
-
-
-def test_batch_without_symmetrisation(root, people):
-    data = TrainingSet(root, "train", people.model)
-    batch = data.batch([0, 3], symmetrise=False)
-    assert batch.images.shape == (2, 3, 3, 48, 48) and batch.images.dtype == torch.float32
-    assert batch.images.min() >= 0 and batch.images.max() <= 1 and batch.images.std() > 0.05
-    assert torch.allclose(batch.vertices, data.vertices(torch.tensor([0, 3])))
-    assert not batch.mirrored.any()
 
 
 def test_symmetrised_batch_is_consistent(root, people):

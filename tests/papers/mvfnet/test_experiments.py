@@ -42,11 +42,6 @@ def test_each_coordinate_moves_what_it_names(people):
     assert cameras is camera
 
 
-def test_positions_are_symmetric_and_hold_the_truth():
-    x = landscape.offsets(8.0, 4)
-    assert x.tolist() == [-8, -6, -4, -2, 0, 2, 4, 6, 8]
-
-
 def table_of(gradients, coordinate="yaw", loss="alignment"):
     """A table of one light from {face: {offset: gradient}}, lowest at the truth."""
     rows = [
