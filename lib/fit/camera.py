@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from lib.renderers.cameras import WeakPerspectiveCamera, scaled_rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0])
 MIN_K, MAX_K = 1 / 6000, 1 / 220  # 6 m is weak perspective in effect; nearer than 22 cm nobody holds a camera
@@ -110,22 +113,30 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) / angle * cross + (1 - np.cos(angle)) / angle**2 * (cross @ cross)
 
 
-def camera_from_points(
-    points: np.ndarray, pixels: np.ndarray, centre: np.ndarray, k: float, weights: np.ndarray | None = None
-) -> FitCamera:
+def weak_camera(vertices: Tensor, uv: Tensor) -> WeakPerspectiveCamera:
+    """The weak-perspective cameras (float32) that take vertices (B, N, 3) mm nearest to uv (B, N, 2) px.
+
+    Least squares gives the affine cameras, their polar factors the rotations.
+    """
+    x, y = vertices.double(), uv.double()
+    x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    up = y.new_tensor([1.0, -1.0])
+    dx, dy = x - x_mean, (y - y_mean) * up
+    scale, rotation = scaled_rotation(torch.linalg.solve(dx.mT @ dx, dx.mT @ dy).mT)
+    offset = scale[:, None] * (rotation[:, :2] @ x_mean[:, 0, :, None])[..., 0] * up
+    return WeakPerspectiveCamera(scale.float(), rotation.float(), (y_mean[:, 0] - offset).float())
+
+
+def camera_from_points(points: np.ndarray, pixels: np.ndarray, centre: np.ndarray, k: float) -> FitCamera:
     """Closed-form start: the affine camera by least squares, its nearest scaled rotation, then k as given.
 
     Args:
-        points: (L, 3) head frame, mm. pixels: (L, 2). weights: (L,) or None.
+        points: (L, 3) head frame, mm. pixels: (L, 2). centre: (2,) px. k: 1/mm.
     """
-    weight = np.ones(len(points)) if weights is None else weights
-    root = np.sqrt(weight)[:, None]
     design = np.concatenate([points, np.ones((len(points), 1))], axis=1)
-    solution, *_ = np.linalg.lstsq(design * root, pixels * root, rcond=None)
+    solution, *_ = np.linalg.lstsq(design, pixels, rcond=None)
     rows = np.array([solution[:3, 0], -solution[:3, 1]])  # v points down, y up
     u, singular, vt = np.linalg.svd(rows, full_matrices=False)
-    rows = u @ vt
+    rows, scale = u @ vt, float(singular.mean())
     rotation = np.stack([rows[0], rows[1], np.cross(rows[0], rows[1])])
-    scale = float(singular.mean())
-    offset = solution[3] - centre
-    return FitCamera(rotation, offset / scale, scale, k, np.asarray(centre, dtype=np.float64))
+    return FitCamera(rotation, (solution[3] - centre) / scale, scale, k, np.asarray(centre, np.float64))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.landmarks.ibug68 import CONTOUR, SWAP68
+from lib.renderers.cameras import scaled_rotation
 
 SPAN_MM = 165.0
 """Millimetres of face that fill a crop: brow-to-chin is about 120 mm on the mean face, the rest is forehead and margin."""
@@ -60,12 +61,9 @@ def fit_weak_perspective(
     d2 = torch.stack([d2[..., 0], -d2[..., 1]], -1)
     moment = d3.T @ (w * d3)
     affine = (d2 * w).transpose(1, 2) @ d3 @ torch.linalg.inv(moment)  # (B, 2, 3)
-    u, s, vt = torch.linalg.svd(affine, full_matrices=False)
-    if bool((s[:, 0] <= 1e-12).any()):
+    scale, rotation = scaled_rotation(affine)
+    if bool((scale <= 1e-12).any()):
         raise ValueError("landmarks2d coincide: no scale can be found")
-    rows = u @ vt
-    rotation = torch.stack([rows[:, 0], rows[:, 1], torch.linalg.cross(rows[:, 0], rows[:, 1])], 1)
-    scale = s.mean(1)
     offset = scale[:, None] * (rotation[:, :2] @ centre3)
     t2d = centre2 - torch.stack([offset[:, 0], -offset[:, 1]], -1)
     return scale.to(dtype), rotation.to(dtype), t2d.to(dtype)

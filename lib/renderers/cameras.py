@@ -29,6 +29,7 @@ __all__ = [
     "look_at",
     "matrix_to_euler",
     "quaternion_to_matrix",
+    "scaled_rotation",
 ]
 
 
@@ -104,6 +105,16 @@ def look_at(eye: Tensor, target: Tensor | None = None, up: Tensor | None = None)
     R = torch.stack([x, torch.linalg.cross(z, x), z], dim=-2)
     t = _flip(-(R @ eye[..., None]).squeeze(-1))
     return R, t
+
+
+def scaled_rotation(affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale (B,) and rotation (B, 3, 3) of the weak-perspective camera nearest to affine ones (B, 2, 3), v upwards.
+
+    The polar factor of the two rows, its third row their cross product; the mean of the singular values.
+    """
+    u, s, vt = torch.linalg.svd(affine, full_matrices=False)
+    rows = u @ vt
+    return s.mean(-1), torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
 
 
 def _flip(X: Tensor) -> Tensor:

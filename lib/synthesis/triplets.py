@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
+from lib.fit.camera import weak_camera
 from lib.landmarks.crops import SPAN_MM, crop_camera, crop_transform, crop_weak_camera
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.synthesis import vertex_normals_numba
@@ -135,9 +136,9 @@ def render_triplets(
 
     pinhole: dict[str, Tensor] = {}
     if isinstance(cameras, Cameras):
-        weak = fit_weak_camera(
-            shown[:, people.model.face_index.numpy()], screen[:, people.model.face_index.numpy(), :2]
-        )
+        region = people.model.face_index.numpy()
+        nearest = weak_camera(torch.from_numpy(shown[:, region]), torch.from_numpy(screen[:, region, :2]))
+        weak = (nearest.scale.numpy(), nearest.R.numpy(), nearest.t2d.numpy())
         pinhole = {"K": shaped(cameras.K), "Rp": shaped(cameras.R), "t": shaped(cameras.t)}
     else:
         weak = cameras
@@ -205,21 +206,3 @@ def _cameras(
 
 def _double(x: np.ndarray) -> Tensor:
     return torch.from_numpy(x).double()
-
-
-def fit_weak_camera(points3d: np.ndarray, points2d: np.ndarray) -> _Weak:
-    """Weak-perspective cameras (scale (M,), R (M, 3, 3), t2d (M, 2)) nearest to points (M, P, 3) mm -> (M, P, 2) px.
-
-    Least squares for the affine camera, then the nearest scaled rotation (as `crops.fit_weak_perspective`, but each image
-    has its own 3D points).
-    """
-    x3, x2 = points3d.astype(np.float64), points2d.astype(np.float64)
-    c3, c2 = x3.mean(1, keepdims=True), x2.mean(1, keepdims=True)
-    d3, d2 = x3 - c3, (x2 - c2) * [1, -1]
-    affine = np.linalg.solve(np.einsum("mpi,mpj->mij", d3, d3), np.einsum("mpi,mpj->mij", d3, d2))
-    u, s, vt = np.linalg.svd(affine.transpose(0, 2, 1), full_matrices=False)
-    rows = u @ vt
-    rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
-    scale = s.mean(1)
-    centre = scale[:, None] * np.einsum("mij,mj->mi", rows, c3[:, 0])
-    return scale, rotation, c2[:, 0] - centre * [1, -1]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lib.engine.pretraining import flow_pairs
-from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people, pixel_grid, weak_camera
+from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people, pixel_grid
+from lib.fit.camera import weak_camera
 from lib.models.flow.correlation import warp
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.synthesis.people import People

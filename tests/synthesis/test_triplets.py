@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from lib.core.errors import InputError
-from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera
+from lib.renderers.cameras import PerspectiveCamera
 from lib.synthesis.flash import opposing_flashes, sample_flashes
-from lib.synthesis.triplets import fit_weak_camera, render_triplets
+from lib.synthesis.triplets import render_triplets
 
 PLAIN = {"noise": False, "background": False, "gloss": False, "landmark_noise": 0.0}
 
@@ -81,17 +81,6 @@ def test_flashes_travel_on_an_arc():
     assert np.allclose(half.azimuth, (a.azimuth + b.azimuth) / 2) and np.allclose(a.towards(b, 0).power, a.power)
     places = np.sort(b.azimuth.reshape(2, 3), 1)
     assert (np.diff(places, axis=1) > 0.6).all()
-
-
-def test_weak_camera_fit_recovers_its_own_projection():
-    rng = np.random.default_rng(0)
-    points = rng.normal(0, 40, (4, 30, 3))
-    from lib.synthesis.scene import rotations
-
-    R = rotations(*rng.uniform(-40, 40, (3, 4))).astype(float)
-    true = WeakPerspectiveCamera(*(torch.from_numpy(x) for x in (rng.uniform(0.3, 2, 4), R, rng.normal(0, 50, (4, 2)))))
-    scale, found, t2d = fit_weak_camera(points, true.project(torch.from_numpy(points)).numpy()[..., :2])
-    assert np.allclose(scale, true.scale) and np.allclose(found, R, atol=1e-5) and np.allclose(t2d, true.t2d, atol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [{"light_difference": 1.2}, {"light_difference": -0.1}, {"projection": "fisheye"}])

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.fit.camera import weak_camera
 from lib.landmarks.crops import crop_camera, crop_transform, invert_transform
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS
@@ -92,20 +93,6 @@ def _session(people: People, s: int, size: int, rng: np.random.Generator) -> tup
     weak = weak_camera(crop, PerspectiveCamera(k, r, t).project(crop)[..., :2])
     every = (torch.from_numpy(images).permute(0, 3, 1, 2), crop, k, r, t, weak.scale, weak.R, weak.t2d)
     return tuple(x.reshape(s, 3, *x.shape[1:]).contiguous() for x in every)
-
-
-def weak_camera(vertices: Tensor, uv: Tensor) -> WeakPerspectiveCamera:
-    """The weak-perspective cameras that take vertices (B, N, 3) mm nearest to uv (B, N, 2) px: affine fit, polar factor."""
-    x, y = vertices.double(), uv.double()
-    x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-    dx, dy = x - x_mean, (y - y_mean) * y.new_tensor([1.0, -1.0])
-    affine = torch.linalg.solve(dx.mT @ dx, dx.mT @ dy).mT  # (B, 2, 3)
-    u, s, vt = torch.linalg.svd(affine, full_matrices=False)
-    rows = u @ vt
-    rotation = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
-    scale = s.mean(1)
-    offset = scale[:, None] * (rows @ x_mean[:, 0, :, None])[..., 0] * y.new_tensor([1.0, -1.0])
-    return WeakPerspectiveCamera(scale.float(), rotation.float(), (y_mean[:, 0] - offset).float())
 
 
 @dataclass
