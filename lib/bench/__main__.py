@@ -1,8 +1,7 @@
 """Time the renderer, the synthesis and the training steps: python -m lib.bench [--only renderer].
 
-Writes results/benchmarks/<group>.csv, what made it as <group>.json, and README.md with all groups. About two minutes on two
-cores; with PyTorch3D, whose rasteriser takes seconds an image on a CPU, one more. Run it on an idle machine; the load is
-kept with the numbers.
+Writes results/benchmarks/<group>.csv, what made it as <group>.json, and README.md with all groups. About a minute; with
+PyTorch3D, whose rasteriser takes seconds an image on a CPU, one more.
 """
 
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.bench import mvfnet, renderer, synthesis, training
-from lib.bench.measure import load_average, page, write
+from lib.bench.measure import page, write
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
@@ -37,8 +36,7 @@ def main(options: Namespace) -> None:
     if not options.face_model.is_file():
         raise InputError(options.face_model, "no such file", "build it first: make repro")
     for group in options.only or GROUPS:
-        load = load_average()
-        write(options.out, group, GROUPS[group](options.face_model), load)
+        write(options.out, group, GROUPS[group](options.face_model))
     there = [group for group in GROUPS if (options.out / f"{group}.csv").is_file()]
     read = {
         g: (pd.read_csv(options.out / f"{g}.csv"), json.loads((options.out / f"{g}.json").read_text())) for g in there

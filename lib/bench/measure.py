@@ -1,6 +1,6 @@
 """Timing by `torch.utils.benchmark`, and the form that results are kept in: a CSV a group, what made it, and one page."""
 
-import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch.utils.benchmark import Timer
 from lib.core.files import atomic_write_json, atomic_write_text
 from lib.core.provenance import origin
 
-KEY = ["benchmark", "size", "threads"]
+KEY = ["benchmark", "size"]
 """Rows that agree in these columns are alternatives to each other."""
 
 
@@ -23,24 +23,25 @@ class Case(NamedTuple):
     run: Callable[[], object]
     items: int
     size: int
-    threads: int = 1
 
 
 def measure(cases: Iterable[Case], seconds: float = 0.5) -> pd.DataFrame:
-    """Time every case for about `seconds`, after one call that compiles and fills caches.
+    """Time every case for about `seconds` on one thread, after one call that compiles and fills caches.
+
+    Processor time, not wall clock: what the work costs, whoever else is using the machine.
 
     Returns:
-        a row a case: its benchmark, variant, size (px), threads, items in a call; ms, the median wall clock of one item;
-        iqr, the range of the middle half of all measurements, in the same unit; calls, how many were timed.
+        a row a case: its benchmark, variant, size (px) and items in a call; ms, the median time of one item; iqr, the
+        range of the middle half of all measurements, in the same unit; calls, how many were timed.
     """
     rows = []
     for case in cases:
         case.run()
-        timer = Timer("run()", globals={"run": case.run}, num_threads=case.threads)
+        timer = Timer("run()", timer=time.process_time, globals={"run": case.run}, num_threads=1)
         found = timer.blocked_autorange(min_run_time=seconds)
         rows.append(
             {
-                **{name: getattr(case, name) for name in ("benchmark", "variant", "size", "threads", "items")},
+                **{name: getattr(case, name) for name in ("benchmark", "variant", "size", "items")},
                 "ms": 1e3 * found.median / case.items,
                 "iqr": 1e3 * found.iqr / case.items,
                 "calls": len(found.times) * found.number_per_run,
@@ -49,32 +50,27 @@ def measure(cases: Iterable[Case], seconds: float = 0.5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def load_average() -> float | None:
-    """How busy others keep the machine: processes that ran or waited in the last minute; None where it is not known."""
-    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-
-
-def write(folder: Path, group: str, table: pd.DataFrame, load: float | None) -> None:
+def write(folder: Path, group: str, table: pd.DataFrame) -> None:
     """`<group>.csv` with a column more, the slow-down against the fastest alternative; `<group>.json` says what made it."""
     table = table.assign(times_best=table["ms"] / table.groupby(KEY)["ms"].transform("min"))
     atomic_write_text(folder / f"{group}.csv", table.to_csv(index=False, float_format="%.4g"))
-    atomic_write_json(folder / f"{group}.json", {"load_at_start": load, **origin()})
+    atomic_write_json(folder / f"{group}.json", origin())
 
 
 def page(tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> str:
     """All groups as Markdown, from their tables and from what made them."""
     lines = [
-        "# Benchmarks\n\nWritten by `make benchmarks`. *ms*: median wall clock of one item; *iqr*: range of the middle half of",
-        "the measurements; *times_best*: against the fastest alternative of the same benchmark, size and threads.\n",
+        "# Benchmarks\n",
+        "Written by `make benchmarks`. *ms*: median processor time of one item, one thread; *iqr*: range of the middle half of",
+        "the measurements; *times_best*: against the fastest alternative of the same benchmark and size.\n",
     ]
     for group, (table, made) in tables.items():
-        machine, load = made["hardware"], made["load_at_start"]
-        busy = " (**not idle**: other work slowed this run down)" if (load or 0) > 0.5 else ""
+        machine = made["hardware"]
         versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("python", "torch", "numba"))
         lines += [
             f"## {group.capitalize()}\n",
             f"{machine['cpu']}, {machine['cores']} cores; {machine['gpu'] or 'no GPU'}; {versions}; "
-            f"commit {made['commit'][:12]}; load at start {load}{busy}.\n",
+            f"commit {made['commit'][:12]}.\n",
             table.to_markdown(index=False, floatfmt=".3g").replace("nan", ""),
             "",
         ]

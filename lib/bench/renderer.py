@@ -17,7 +17,7 @@ from lib.renderers.render import Renderer
 from lib.renderers.shading import ambient_light, directional_light
 from lib.renderers.synthesis import render_shaded
 
-SIZES, THREADS, BATCH = (64, 224), (1, 2), 8
+SIZES, BATCH = (64, 224), 8
 
 
 @dataclass
@@ -51,7 +51,7 @@ def make_scene(face_model: Path, size: int, batch: int = BATCH) -> Scene:
     return Scene(vertices, model.faces, camera, camera.project(vertices), model.alb_mean, sh, size)
 
 
-def backend_cases(scene: Scene, backend: str, threads: int) -> Iterator[Case]:
+def backend_cases(scene: Scene, backend: str) -> Iterator[Case]:
     """Rasterisation and lit images by one backend, forward, and forward and backward to the vertices."""
     renderer, shape = Renderer(scene.faces, scene.size, backend), (scene.size, scene.size)
     points, leaf = scene.screen.clone().requires_grad_(), scene.vertices.clone().requires_grad_()
@@ -70,10 +70,10 @@ def backend_cases(scene: Scene, backend: str, threads: int) -> Iterator[Case]:
         "lit image, forward and backward": lambda: image(leaf).square().mean().backward(),
     }
     for name, run in runs.items():
-        yield Case(name, backend, run, len(scene.screen), scene.size, threads)
+        yield Case(name, backend, run, len(scene.screen), scene.size)
 
 
-def fast_cases(scene: Scene, threads: int) -> Iterator[Case]:
+def fast_cases(scene: Scene) -> Iterator[Case]:
     """The numba renderer that the twins are made with; it has no derivatives."""
     turned = vertex_normals(scene.vertices, scene.faces) @ scene.camera.R.mT
     screen, faces, albedo, normals, sh = (
@@ -85,15 +85,13 @@ def fast_cases(scene: Scene, threads: int) -> Iterator[Case]:
             render_shaded(screen, faces, albedo, normals, sh, scene.size, scene.size, supersample=samples)
 
         name = f"fast path, {samples}x{samples} samples"
-        yield Case("lit image, forward", name, run, len(scene.screen), scene.size, threads)
+        yield Case("lit image, forward", name, run, len(scene.screen), scene.size)
 
 
-def run(
-    face_model: Path, sizes: tuple[int, ...] = SIZES, threads: tuple[int, ...] = THREADS, seconds: float = 0.5
-) -> pd.DataFrame:
+def run(face_model: Path, sizes: tuple[int, ...] = SIZES, seconds: float = 0.5) -> pd.DataFrame:
     """Milliseconds an image; `same_faces` is the share of pixels whose visible face is the torch backend's.
 
-    PyTorch3D takes seconds an image on a CPU: it gets one pose and one thread.
+    PyTorch3D takes seconds an image on a CPU: it gets one pose.
     """
     cases: list[Case] = []
     same: dict[tuple[str, int], float] = {}
@@ -105,9 +103,8 @@ def run(
             own = scene.first(1) if slow else scene
             got = rasterize(own.screen, scene.faces, (size, size), backend).face_id
             same[backend, size] = float((got == want[: len(got)]).float().mean())
-            for n in threads[:1] if slow else threads:
-                cases += backend_cases(own, backend, n)
-        cases += [case for n in threads for case in fast_cases(scene, n)]
+            cases += backend_cases(own, backend)
+        cases += fast_cases(scene)
     table = measure(cases, seconds)
     table["same_faces"] = [same.get((v, s)) for v, s in zip(table["variant"], table["size"], strict=True)]
     return table

@@ -222,3 +222,13 @@ def write_ply(path: str | Path, mesh: Mesh) -> None:
     levels = None if mesh.colors is None else np.clip(np.rint(mesh.colors * 255.0), 0, 255).astype(np.uint8)
     plain = Trimesh(mesh.vertices, mesh.faces, vertex_colors=levels, process=False)
     atomic_write_bytes(path, export_ply(plain, vertex_normal=False, include_attributes=False))
+
+
+def components(faces: np.ndarray, n_vertices: int) -> np.ndarray:
+    """Number (N,) of the connected piece that each vertex belongs to by the triangles (F, 3); a vertex without is alone."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices))
+    return connected_components(graph, directed=False)[1]

@@ -67,9 +67,8 @@ class TripletSet:
         self.path, self.size, self.margin = Path(path), size, margin(size)
         wanted = size + 2 * self.margin
         if arrays["images"].shape[1] != wanted:
-            raise InputError(
-                path, f"images of {wanted} px for windows of {size}, found {arrays['images'].shape[1]}", "make it again"
-            )
+            found = f"images of {wanted} px for windows of {size}, found {arrays['images'].shape[1]}"
+            raise InputError(path, found, f"give the pack that image_size (data.{Path(path).name}) and make it again")
         if arrays["alpha"].shape[1] > face.n_id or arrays["beta"].shape[1] > face.n_exp:
             found = f"{arrays['alpha'].shape[1]} and {arrays['beta'].shape[1]}"
             raise InputError(path, f"at most {face.n_id} and {face.n_exp} coefficients, found {found}")

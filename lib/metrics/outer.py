@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+
+from lib.core.mesh import components
 
 YAWS = (-50.0, 0.0, 50.0)  # degrees; where the scanner's heads stand
 GRAZING = 0.3  # a scanner measures nothing where the cosine between surface normal and line of sight is below this
@@ -62,7 +62,5 @@ def outer_faces(
 
 def _islands(faces: NDArray[np.int64], n_vertices: int, least: int = 30) -> NDArray[np.bool_]:
     """Which triangles (F,) belong to connected parts of fewer than ``least``: what shows between the lips."""
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices))
-    part = connected_components(graph, directed=False)[1][faces[:, 0]]
+    part = components(faces, n_vertices)[faces[:, 0]]
     return np.bincount(part)[part] < least

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.core.mesh import components
 from lib.morphable import FaceModel
 
 MAGNIFY = 1.2  # how much more texture the face gets than the back of the head, per degree
@@ -101,13 +102,7 @@ def _place(flat: np.ndarray, number: int) -> np.ndarray:
 
 def _eyeballs(model: Any, faces: np.ndarray) -> np.ndarray:
     """(N,) vertices of components that are not connected to the rest of the head: the eyeballs."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(_array(model.mean))
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, label = connected_components(graph, directed=False)
+    label = components(faces, len(_array(model.mean)))
     return label != np.bincount(label[faces[:, 0]]).argmax()
 
 

@@ -33,6 +33,8 @@ def keys(command: str) -> list[str]:
     for verb, paper in re.findall(r"-m lib\.(\w+) (\w+)", command):
         if verb in VERBS:
             found.append(f"lib.papers.{paper}.{VERBS[verb]}")
+    if "-m lib.tables --index" in command:  # of all papers
+        found += [f"lib.papers.{path.parent.name}.tables" for path in sorted(Path("lib/papers").glob("*/tables.py"))]
     found += [f"lib.papers.{paper}.training" for paper in re.findall(r"-p paper (\w+)", command)]
     return found
 

@@ -9,97 +9,86 @@ always this Python, whatever kernels the user has installed. A notebook that fai
 data/<profile>/logs/.
 """
 
-import argparse
 import json
 import os
 import re
 import sys
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
+from lib.core.code import ROOT
+from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
-from lib.core.params import load_params
 from lib.renderers.rasterize import use
 
 LIMIT_BYTES = 2_000_000
 KERNEL = "this-python"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+_RANDOM = re.compile(
+    r"\bT_[0-9a-f]{5}(?=[_\"\s])|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+)  # pandas Styler, uuid4
 _BAR = re.compile(r"\d+%\|.*\|.*\[\d+:\d\d")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def machine_paths() -> dict[str, str]:
     """Paths that must not be stored, and what stands for them; the longest first."""
-    pairs = {str(Path.cwd()): ".", sys.prefix: "<environment>", sys.base_prefix: "<python>"}
-    pairs |= {tempfile.gettempdir(): "<temporary>", str(Path.home()): "~"}
-    pairs = {path: name for path, name in pairs.items() if len(path) > 1}
-    return dict(sorted(pairs.items(), key=lambda pair: -len(pair[0])))
+    pairs = {sys.prefix: "<environment>", sys.base_prefix: "<python>", str(Path.home()): "~"}
+    pairs |= {tempfile.gettempdir(): "<temporary>", str(ROOT): ".", str(Path.cwd()): "."}
+    return dict(sorted((pair for pair in pairs.items() if len(pair[0]) > 1), key=lambda pair: -len(pair[0])))
 
 
-def scrub(text: str, paths: dict[str, str]) -> str:
-    """Text without machine paths and memory addresses."""
-    for path, name in paths.items():
+class Scrubber:
+    """Takes out of texts what another machine or another day would change: paths, memory addresses, random names."""
+
+    def __init__(self, paths: dict[str, str]) -> None:
         # whole path components only: /root must not eat the start of /rootless
-        text = re.sub(re.escape(path) + r"(?![\w.-])", name, text)
-    return _ADDRESS.sub("", text)
+        self.paths = [(re.compile(re.escape(path) + r"(?![\w.-])"), name) for path, name in paths.items()]
+        self.names: dict[str, str] = {}  # random names are numbered as they come
+
+    def __call__(self, value: Any) -> Any:
+        """The same structure with clean texts; images are left alone."""
+        if isinstance(value, dict):
+            return {key: item if key.startswith("image/") else self(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if isinstance(value, str):
+            for path, name in self.paths:
+                value = path.sub(name, value)
+            return _RANDOM.sub(self._numbered, _ADDRESS.sub("", value))
+        return value
+
+    def _numbered(self, found: re.Match[str]) -> str:
+        return self.names.setdefault(found[0], f"{'T_' if found[0].startswith('T_') else 'id-'}{len(self.names):05d}")
 
 
-def overwrite(text: str) -> str:
-    """What a terminal shows after carriage returns: of a progress bar, its last state."""
-    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
+def clean(notebook: Any, paths: dict[str, str]) -> Any:
+    """A copy of an executed notebook with nothing in it that another machine or another day would change."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-
-def merge_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbouring pieces of one stream as one piece, progress bars left out (they hold times)."""
-    merged: list[dict[str, Any]] = []
-    for output in outputs:
-        if output["output_type"] != "stream":
-            merged.append(output)
-            continue
-        text = output["text"] if isinstance(output["text"], str) else "".join(output["text"])
-        if merged and merged[-1].get("name") == output["name"]:
-            merged[-1]["text"] += text
-        else:
-            merged.append({"output_type": "stream", "name": output["name"], "text": text})
-    for output in merged:
-        if output["output_type"] == "stream":
-            lines = overwrite(output["text"]).split("\n")
-            kept = [line for line in lines if not _BAR.search(line)]
-            output["text"] = "\n".join(kept) if any(map(str.strip, kept)) else ""
-    return [output for output in merged if output["output_type"] != "stream" or output["text"]]
-
-
-def _scrub_all(value: Any, paths: dict[str, str]) -> Any:
-    if isinstance(value, str):
-        return scrub(value, paths)
-    if isinstance(value, list):
-        return [_scrub_all(item, paths) for item in value]
-    if isinstance(value, dict):
-        return {key: item if key.startswith("image/") else _scrub_all(item, paths) for key, item in value.items()}
-    return value
-
-
-def clean(notebook: dict[str, Any], paths: dict[str, str]) -> dict[str, Any]:
-    """A copy of an executed notebook (nbformat 4 JSON) with nothing in it that another machine or day would change."""
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.from_dict(notebook), {})
+    scrub = Scrubber(paths)
     cells = []
     for number, cell in enumerate(notebook["cells"]):
-        cell = dict(cell, id=f"cell-{number:02d}")
-        tags = cell.get("metadata", {}).get("tags")
-        cell["metadata"] = {"tags": tags} if tags else {}
-        outputs = []
-        for output in merge_streams([dict(output) for output in cell.get("outputs", ())]):
+        tags = cell["metadata"].get("tags")
+        cell = {**cell, "id": f"cell-{number:02d}", "metadata": {"tags": tags} if tags else {}}
+        for output in cell.get("outputs", ()):
             if "metadata" in output:
                 output["metadata"] = {}
-            outputs.append(_scrub_all(output, paths))
+            if output["output_type"] == "stream":  # progress bars hold times
+                lines = output["text"].replace("\r", "").split("\n")
+                output["text"] = "\n".join(line for line in lines if not _BAR.search(line))
         if "outputs" in cell:
-            cell["outputs"] = outputs
-        cell["source"] = _scrub_all(cell["source"], paths)
-        cells.append(cell)
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("text", "x").strip()]
+        cells.append(scrub(cell))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python", "file_extension": ".py"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
 def execute(source: Path, out: Path, parameters: dict[str, Any], failed: Path) -> None:
@@ -134,8 +123,8 @@ def execute(source: Path, out: Path, parameters: dict[str, Any], failed: Path) -
             )
         except PapermillExecutionError as error:
             problem = error
-        notebook = clean(json.loads(executed.read_text(encoding="utf-8")), paths)
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        notebook = clean(nbformat.read(executed, 4), paths)
+    text = nbformat.writes(notebook) + "\n"
     if problem is not None:
         atomic_write_text(failed, text)
         trace = _ANSI.sub("", "\n".join(problem.traceback[-12:]))
@@ -171,29 +160,24 @@ def _use_this_python(scratch: Path) -> None:
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # figures belong into the notebook
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command(
+    __doc__,
+    argument("notebook", help="its name without .ipynb"),
+    argument("--name", default="", help="name of the executed copy (default: the notebook's)"),
+    argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters"),
+    params=True,
+)
+def main(options: Namespace) -> None:
     """Command line; 0 when the notebook ran to its end."""
     import yaml
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebook", help="its name without .ipynb")
-    parser.add_argument("--name", default="", help="name of the executed copy (default: the notebook's)")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
-    options = parser.parse_args(arguments)
-    try:
-        params = load_params()
-        use(params)  # the notebook's process inherits it
-        profile = params["profile"]
-        name = options.name or options.notebook
-        parameters = {key: yaml.safe_load(value) for key, value in options.parameters}
-        out = Path("results/notebooks") / profile / f"{name}.ipynb"
-        failed = Path("data") / profile / "logs" / f"{name}.failed.ipynb"
-        execute(Path("notebooks") / f"{options.notebook}.ipynb", out, parameters, failed)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
+    use(options.params)  # the notebook's process inherits it
+    profile, name = options.params["profile"], options.name or options.notebook
+    parameters = {key: yaml.safe_load(value) for key, value in options.parameters}
+    out = Path("results/notebooks") / profile / f"{name}.ipynb"
+    failed = Path("data") / profile / "logs" / f"{name}.failed.ipynb"
+    execute(Path("notebooks") / f"{options.notebook}.ipynb", out, parameters, failed)
     print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
-    return 0
 
 
 if __name__ == "__main__":

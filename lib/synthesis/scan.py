@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from lib.core.mesh import Mesh
+from lib.core.mesh import Mesh, components
 from lib.landmarks.ibug68 import NOSE_TIP, NOSE_TIP51
 from lib.renderers.rasterize import rasterize
 from lib.renderers.synthesis import vertex_normals_numba
@@ -132,11 +132,6 @@ def simulate_scan(
 
 def _largest_component(faces: np.ndarray, n_vertices: int) -> np.ndarray:
     """The faces of the largest connected piece and of any piece above 1 % of it (eyeballs stay, crumbs go)."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices))
-    label = connected_components(graph, directed=False)[1][faces[:, 0]]
+    label = components(faces, n_vertices)[faces[:, 0]]
     count = np.bincount(label)
     return faces[count[label] >= 0.01 * count.max()]

@@ -8,11 +8,12 @@ from scipy.io import loadmat
 
 from lib.core.errors import InputError
 from lib.datasets.pack import SPLITS, margin, read_pack
+from lib.datasets.pose_label import SIZE, pose_to_camera
 from lib.datasets.triplets import TripletSet
 from lib.datasets.w300lp import pack as pack_300wlp
 from lib.datasets.w300lp import twin
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
-from lib.datasets.w300lp.read import SIZE, W300LP, pose_to_camera
+from lib.datasets.w300lp.read import W300LP
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 
 CONFIG = twin.W300LPConfig(n_faces=3, n_views=5, image_size=32, n_id=20, n_exp=8, seed=1)

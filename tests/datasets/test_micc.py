@@ -14,7 +14,7 @@ from lib.core.errors import InputError
 from lib.core.mesh import Mesh, write_obj
 from lib.datasets.micc.read import Micc, MiccFrame, MiccLayout, choose_triplet, landmark_yaw, open_micc
 from lib.landmarks.detect import Detection
-from lib.landmarks.files import read_ljson, write_ljson
+from lib.landmarks.files import write_ljson
 from lib.synthesis.scene import rotations
 from tests.metrics.shapes import dome, write_vrml
 
@@ -261,40 +261,3 @@ def test_no_folder_and_no_subjects(tmp_path):
 
 
 # ---- landmark JSON ----
-
-
-def test_ljson_round_trip_with_unknown_points(tmp_path):
-    points = np.random.default_rng(0).normal(0, 50, (68, 3))
-    points[5] = np.nan
-    write_ljson(tmp_path / "a.ljson", points)
-    assert np.allclose(read_ljson(tmp_path / "a.ljson"), points, atol=1e-4, equal_nan=True)
-
-
-def test_ljson_versions_and_groups(tmp_path):
-    rows = np.arange(204.0).reshape(68, 3).tolist()
-    part = {"labels": [], "landmarks": {"points": rows}}
-    few = {"labels": [], "landmarks": {"points": rows[:5]}}
-    v1 = [{"label": str(i), "landmarks": [{"point": r} for r in rows[i : i + 34]]} for i in (0, 34)]
-    for content in (
-        {"version": 1, "groups": v1},
-        {"version": 2, **part},
-        {"version": 3, "groups": {"x": few, "y": part}},
-    ):
-        (tmp_path / "a.ljson").write_text(json.dumps(content))
-        assert np.array_equal(read_ljson(tmp_path / "a.ljson"), rows)
-    assert len(read_ljson(tmp_path / "a.ljson", "x")) == 5
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{", "[]", '{"version": 4}', '{"version": 3, "groups": {}}', '{"version": 2}',
-        '{"version": 3, "groups": {"a": {"landmarks": {"points": [[1, 2], [3, 4]]}}}}',
-        '{"version": 2, "landmarks": {"points": [[1, 2, 3], [4, 5]]}}',
-        '{"version": 2, "landmarks": {"points": [["a", 2, 3]]}}',
-    ],
-)  # fmt: skip
-def test_bad_ljson_is_named(tmp_path, content):
-    (tmp_path / "bad.ljson").write_text(content)
-    with pytest.raises(InputError, match=r"bad\.ljson"):
-        read_ljson(tmp_path / "bad.ljson")

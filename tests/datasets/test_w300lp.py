@@ -13,16 +13,9 @@ from scipy.io import savemat
 from lib.core.errors import InputError
 from lib.datasets.folder import read_picture
 from lib.datasets.pack import fitted_points
+from lib.datasets.pose_label import SIZE, camera_to_pose, pose_rotation, pose_to_camera, read_label
 from lib.datasets.w300lp.pack import Labeller, choose_views
-from lib.datasets.w300lp.read import (
-    SHAPE_MODEL,
-    SIZE,
-    W300LP,
-    camera_to_pose,
-    pose_rotation,
-    pose_to_camera,
-    read_label,
-)
+from lib.datasets.w300lp.read import SHAPE_MODEL, W300LP
 from lib.datasets.w300lp.twin import W300LPConfig, label_sigma
 from lib.renderers.cameras import WeakPerspectiveCamera, matrix_to_euler
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lib.core.errors import InputError
-from lib.pipeline.notebooks import clean, execute, merge_streams, overwrite, scrub
+from lib.pipeline.notebooks import Scrubber, clean, execute
 
 SCRIBBLE = """
 import os, sys
@@ -14,7 +14,8 @@ from tqdm import tqdm
 for i in tqdm(range(3)):
     pass
 print("run", run, os.getcwd(), sys.executable, os.path.expanduser("~"))
-object()
+import pandas as pd
+display(object(), pd.DataFrame({"a": [1]}).style)
 """
 
 
@@ -41,10 +42,12 @@ def test_execution_is_clean_and_atomic(here):
     write_notebook(source, SCRIBBLE)
     execute(source, out, {"run": "sv"}, failed)
     content = out.read_text()
+    execute(source, out, {"run": "sv"}, failed)
+    assert out.read_text() == content, "the same bytes when nothing changed"
     book = json.loads(content)
     nbformat.validate(nbformat.from_dict(book))
     outputs = [output for cell in book["cells"] for output in cell.get("outputs", ())]
-    text = "".join(output.get("text", "") for output in outputs)
+    text = "".join(line for output in outputs for line in output.get("text", ()))
     assert text.startswith("run sv . <environment>/bin/python"), text
     assert "%|" not in content, "progress bars hold times"
     assert "0x" not in content
@@ -73,34 +76,43 @@ def test_missing_notebook_lists_the_others(here):
         execute(here / "notebooks/b.ipynb", here / "out.ipynb", {}, here / "failed.ipynb")
 
 
-def test_paths_are_replaced_as_whole_components():
-    paths = {"/home/me/repo": ".", "/home/me": "~"}
-    assert scrub("/home/me/repo/data /home/me/x /home/means /home/me", paths) == "./data ~/x /home/means ~"
-    assert scrub("<A object at 0x7f00aa11bb22>", {}) == "<A object>"
+def test_paths_addresses_and_random_names_are_replaced():
+    scrub = Scrubber({"/home/me/repo": ".", "/home/me": "~"})
+    assert scrub("/home/me/repo/data /home/me/x /home/means /home/me") == "./data ~/x /home/means ~"
+    assert scrub("<A object at 0x7f00aa11bb22>") == "<A object>"
+    styled = '<style>#T_0a1b2_row0 {} #T_ffff0_row0 {}</style><table id="T_0a1b2">'
+    numbered = '<style>#T_00000_row0 {} #T_00001_row0 {}</style><table id="T_00000">'
+    assert scrub(styled) == numbered
+    assert scrub("0a1b2c3d-0000-4000-8000-0123456789ab") == "id-00002"
 
 
-def test_terminal_tricks():
-    assert overwrite("10%\r20%\rdone\nnext\r\n") == "done\nnext\n"
+def cleaned_outputs(*outputs):
+    cell = {"cell_type": "code", "metadata": {"papermill": {}}, "source": "", "execution_count": 1, "id": "x"}
+    book = {"cells": [cell | {"outputs": list(outputs)}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    return clean(book, {"/tmp": "<temporary>"})["cells"][0]
+
+
+def test_streams_are_joined_and_progress_bars_left_out():
+    def stream(name, text):
+        return {"output_type": "stream", "name": name, "text": text}
+
     pieces = [
-        {"output_type": "stream", "name": "stderr", "text": "a\r"},
-        {"output_type": "stream", "name": "stderr", "text": ["b: 50%|##  | 1/2 [00:01<00:01]\r", "c\n"]},
-        {"output_type": "stream", "name": "stdout", "text": "x\n"},
+        stream("stderr", "10%\ra\r"),
+        stream("stderr", "b: 50%|##  | 1/2 [00:01<00:01]\rc\n"),
+        stream("stdout", "x\n"),
         {"output_type": "display_data", "data": {}, "metadata": {}},
+        stream("stderr", "b: 50%|##  | 1/2 [00:01<00:01, 2it/s]\n"),
     ]
-    merged = merge_streams(pieces)
+    merged = cleaned_outputs(*pieces)["outputs"]
     assert [(o["output_type"], o.get("text")) for o in merged] == [
         ("stream", "c\n"),
         ("stream", "x\n"),
         ("display_data", None),
     ]
-    bar = [{"output_type": "stream", "name": "stderr", "text": "b: 50%|##  | 1/2 [00:01<00:01, 2it/s]\n"}]
-    assert merge_streams(bar) == []
 
 
 def test_images_are_left_alone():
     data = {"image/png": "/tmp at 0x123456789", "text/plain": "/tmp at 0x123456789"}
-    cell = {"cell_type": "code", "metadata": {"papermill": {}}, "source": "", "execution_count": 1}
-    book = {"cells": [cell | {"outputs": [{"output_type": "display_data", "data": data, "metadata": {}}]}]}
-    cleaned = clean(book, {"/tmp": "<temporary>"})["cells"][0]
-    assert cleaned["outputs"][0]["data"] == {"image/png": "/tmp at 0x123456789", "text/plain": "<temporary>"}
-    assert cleaned["metadata"] == {}
+    cell = cleaned_outputs({"output_type": "display_data", "data": data, "metadata": {"x": 1}})
+    assert cell["outputs"][0]["data"] == {"image/png": "/tmp at 0x123456789", "text/plain": "<temporary>"}
+    assert cell["outputs"][0]["metadata"] == cell["metadata"] == {}

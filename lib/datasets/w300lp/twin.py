@@ -29,8 +29,9 @@ from lib.core.errors import InputError
 from lib.core.files import atomic_path, save_npz_atomic
 from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
+from lib.datasets.pose_label import SIZE, camera_to_pose, pose_rotation
 from lib.datasets.w300lp.profiling import Profiler, turned_camera
-from lib.datasets.w300lp.read import SHAPE_MODEL, SIZE, SUBSETS, W300LP, camera_to_pose, pose_rotation
+from lib.datasets.w300lp.read import SHAPE_MODEL, SUBSETS, W300LP
 from lib.fit.single import fit_labels
 from lib.landmarks.contour import contour_on_outline
 from lib.morphable.model import FaceModel

@@ -6,6 +6,7 @@ changes and from its bones, and are exactly mirror-symmetric. Coordinates are mm
 
 import numpy as np
 
+from lib.core.mesh import components
 from lib.morphable.anny.source import AnnyHead, sphere_centre
 from lib.morphable.model import REGIONS
 
@@ -44,7 +45,7 @@ def ear_mask(head: AnnyHead) -> np.ndarray:
 
 
 def eyeballs(head: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
-    """Vertex indices of the subject's left (x > 0) and right eyeball."""
+    """Vertex numbers (M,), (M,) of the subject's left (x > 0) and right eyeball."""
     found = [np.unique(head.faces[head.segments[f"eye.{side}"]]) for side in "LR"]
     return found[0], found[1]
 
@@ -159,14 +160,8 @@ def regions(head: AnnyHead, mean: np.ndarray, silhouette: np.ndarray) -> tuple[n
 
 
 def largest_part(faces: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece of a vertex mask (drops stray vertices)."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    kept = faces[mask[faces].all(1)]
-    edges = np.concatenate([kept[:, [0, 1]], kept[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(mask), len(mask)))
-    label = connected_components(graph, directed=False)[1]
+    """The largest connected piece of a vertex mask (N,) bool, given faces (F, 3): drops stray vertices."""
+    label = components(faces[mask[faces].all(1)], len(mask))
     return mask & (label == np.bincount(label[mask]).argmax())
 
 

@@ -1,6 +1,5 @@
-"""Detection on a real portrait, retries, choice of the face, landmark files."""
+"""Detection on a real portrait, retries, choice of the face."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from lib.landmarks.detect import (
     face_alignment_available,
     make_detector,
 )
-from lib.landmarks.files import read_landmarks
 from lib.landmarks.ibug68 import SWAP68
 
 skimage_data = pytest.importorskip("skimage.data")
@@ -98,29 +96,3 @@ def test_automatic_choice_never_downloads(monkeypatch, tmp_path):
         make_detector("face-alignment")
     with pytest.raises(InputError, match="auto, dlib"):
         make_detector("magic")
-
-
-def test_landmark_file(tmp_path):
-    path = tmp_path / "marks.json"
-    points = np.arange(136.0).reshape(68, 2).tolist()
-    points[3] = None
-    path.write_text(json.dumps({"a.jpg": points}))
-    found = read_landmarks(path, [Path("x/a.jpg"), Path("x/b.jpg")])
-    assert list(found) == [Path("x/a.jpg")]
-    assert np.isnan(found[Path("x/a.jpg")][3]).all() and found[Path("x/a.jpg")][4, 1] == 9
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "not valid JSON"), ("[1]", "a mapping"), ('{"b.jpg": []}', "names none"), ('{"a.jpg": [[1, 2]]}', "68 points"),
-        (json.dumps({"a.jpg": [[1, "x"]] * 68}), "point 0"), (json.dumps({"a.jpg": [None] * 68}), "at least 6"),
-    ],
-)  # fmt: skip
-def test_bad_landmark_files(tmp_path, text, words):
-    path = tmp_path / "marks.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=words):
-        read_landmarks(path, [Path("a.jpg")])
-    with pytest.raises(InputError, match="no such file"):
-        read_landmarks(tmp_path / "none.json", [Path("a.jpg")])
