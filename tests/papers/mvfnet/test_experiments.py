@@ -23,7 +23,7 @@ def people(face_model_files):
 
 def test_each_coordinate_moves_what_it_names(people):
     t = figures.example(people, 64, n=2)
-    face, camera = people.model, landscape.studio_cameras(t)
+    face, camera = people.model, t.cameras()
     index = face.face_index
     shape = t.vertices[:, index]
     by = torch.tensor([3.0, -2.0])
@@ -85,7 +85,7 @@ def answer(alpha, beta, pose):
 
 
 def start_at(t, people, k=10):
-    camera = landscape.studio_cameras(t)
+    camera = t.cameras()
     pose = normalised_pose(camera, t.images.shape[-1]).view(len(t.images), 3, 6)
     return answer(torch.zeros(len(pose), k), torch.zeros(len(pose), 4), pose)
 
