@@ -98,11 +98,11 @@ def write_training_set(root: Path, face: FaceModel, s: int = 24, size: int = 32)
     """People whose face has stripes of its own, before backgrounds that differ from view to view; the last eight are val and
     test."""
     rng = np.random.default_rng(0)
-    arrays = training_arrays(face, torch.from_numpy(rng.normal(size=(s, 8))).float(), size)
+    alpha = torch.from_numpy(rng.normal(size=(s, 8))).float()
+    arrays = training_arrays(face, alpha, size)
     back = torch.from_numpy(rng.random((s * 3, 3, 1, 1))).float().expand(-1, -1, size, size)
     K, R, t = (torch.from_numpy(arrays[k]).flatten(0, 1) for k in ("K", "R", "t"))
-    vertices = face.mean + torch.from_numpy(arrays["vertices"]).float()
-    shown = PerspectiveCamera(K, R, t).project(vertices[:, face.face_index].repeat_interleave(3, 0))
+    shown = PerspectiveCamera(K, R, t).project(face.vertices(alpha)[:, face.face_index].repeat_interleave(3, 0))
     mask = rasterize(shown, face.cropped_faces(), (size, size)).mask
     stripes = torch.from_numpy(rng.random((s, 3, size, 1))).float().repeat_interleave(3, 0).expand(-1, -1, -1, size)
     pixels = (torch.where(mask[:, None], stripes, back) * 255).byte().permute(0, 2, 3, 1)

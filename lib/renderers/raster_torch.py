@@ -11,7 +11,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-__all__ = ["bounding_boxes", "chunk_size", "expand", "visible_faces_torch"]
+__all__ = ["visible_faces_torch"]
 
 CHUNK = {"cpu": 1 << 18, "other": 1 << 21}  # rows or pixels held at once, about 200 bytes each (a CPU's cache is small)
 _EMPTY = torch.iinfo(torch.int64).max
@@ -22,30 +22,24 @@ def working_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def chunk_size(device: torch.device) -> int:
-    """Items to hold at once on ``device``."""
-    return CHUNK["cpu" if device.type == "cpu" else "other"]
-
-
-def bounding_boxes(tri: Tensor, ok: Tensor, size: tuple[int, int], margin: float = 0.0) -> tuple[Tensor, ...]:
+def _bounding_boxes(tri: Tensor, ok: Tensor, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """First column, first row, columns and rows (each int64, shape of ``ok``) of pixel centres inside each box.
 
-    ``tri`` (..., corners, >= 2) in pixels, ``ok`` (...) bool; faces that are not ok get empty boxes. ``margin`` px
-    widens the boxes.
+    ``tri`` (..., corners, >= 2) in pixels, ``ok`` (...) bool; faces that are not ok get empty boxes.
     """
     h, w = size
     first, count = [], []
     for axis, limit in ((0, w), (1, h)):
         corners = tri[..., axis].unbind(-1)  # pairwise: faster than a reduction over a short last dimension
-        low = (reduce(torch.minimum, corners) - (0.5 + margin)).ceil().clamp(0, limit)
-        high = (reduce(torch.maximum, corners) - (0.5 - margin)).floor().clamp(-1, limit - 1)
+        low = (reduce(torch.minimum, corners) - 0.5).ceil().clamp(0, limit)
+        high = (reduce(torch.maximum, corners) - 0.5).floor().clamp(-1, limit - 1)
         n = torch.where(ok, (high - low + 1).clamp(min=0), 0.0)
         first.append(torch.where(ok, low, 0.0).to(torch.int64))
         count.append(n.to(torch.int64))
     return first[0], first[1], count[0], count[1]
 
 
-def expand(counts: Tensor, start: int, stop: int, ends: Tensor) -> tuple[Tensor, Tensor]:
+def _expand(counts: Tensor, start: int, stop: int, ends: Tensor) -> tuple[Tensor, Tensor]:
     """Entries start..stop-1 of the list that repeats item i ``counts[i]`` times: (item, number within the item).
 
     ``counts`` (M,) int64, ``ends`` (M,) = cumsum(counts).
@@ -72,7 +66,7 @@ def visible_faces_torch(
     h, w = image_size
     b = screen.shape[0]
     device = screen.device
-    chunk = chunk or chunk_size(device)
+    chunk = chunk or CHUNK["cpu" if device.type == "cpu" else "other"]
     index = faces.to(device, torch.int64)
     # float32 first (the rounding that decides visibility), then arithmetic that is exact for it
     points = screen.to(torch.float32).to(working_dtype(device))
@@ -85,7 +79,7 @@ def visible_faces_torch(
     area = (p2[..., 0] - p1[..., 0]) * (p0[..., 1] - p1[..., 1]) - (p2[..., 1] - p1[..., 1]) * (p0[..., 0] - p1[..., 0])
     ok = drawable[:, index[:, 0]] & drawable[:, index[:, 1]] & drawable[:, index[:, 2]]
     ok &= area.isfinite() & (area < 0 if cull_backfaces else area != 0)
-    col0, row0, cols, rows = bounding_boxes(tri, ok, (h, w))
+    col0, row0, cols, rows = _bounding_boxes(tri, ok, (h, w))
     image, face = (cols * rows > 0).nonzero(as_tuple=True)
 
     buffer = torch.full((b * h * w,), _EMPTY, dtype=torch.int64, device=device)
@@ -96,7 +90,7 @@ def visible_faces_torch(
         ends = counts.cumsum(0)
         total = int(ends[-1])
         for start in range(0, total, chunk):
-            item, k = expand(counts, start, min(start + chunk, total), ends)
+            item, k = _expand(counts, start, min(start + chunk, total), ends)
             row = first_row.index_select(0, item) + k
             s = [x.index_select(0, item) for x in setup]
             low, high = _row_intervals(s, row, first_col[item], last_col[item])
@@ -171,7 +165,7 @@ def _draw(
     ends = counts.cumsum(0)
     total = int(ends[-1])
     for start in range(0, total, chunk):
-        item, k = expand(counts, start, min(start + chunk, total), ends)
+        item, k = _expand(counts, start, min(start + chunk, total), ends)
         low_k, q_row_k, q_du_k, u0_k, face_k, row_k = (
             x.index_select(0, item) for x in (low, q_row, q_du, u0, face, buffer_row)
         )

@@ -1,6 +1,5 @@
 """From the error files of a paper to its tables, claims, metrics and plots: what all papers' reports share."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
 from lib.core.provenance import footer, origin
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
@@ -76,23 +75,16 @@ def data_source(params: dict[str, Any], paper: Paper) -> str:
 
 def collect(params: dict[str, Any], paper: Paper, errors: pd.DataFrame, protocols: dict[str, str]) -> dict[str, Any]:
     """Everything that the footer and the JSON beside a table say."""
-    parameters = repr(sorted(_flat(params).items())).encode()
     return {
         "profile": str(params.get("profile", "unknown")),
         "data": data_source(params, paper),
         "subjects": int(errors["subject"].nunique()),
         "seeds": sorted(int(seed) for seed in errors["seed"].unique()),
-        "parameters_sha256": hashlib.sha256(parameters).hexdigest(),
+        "parameters": fingerprint(params),
         "protocols": protocols,
         "icp": "small_gicp",
         **origin(),
     }
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(tree, dict):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-    return {prefix: repr(tree)}
 
 
 def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.DataFrame | None = None) -> Report:
