@@ -277,7 +277,7 @@ class Packer:
         def main(options: Namespace) -> None:
             params = options.params
             use(params)
-            config = from_dict(self.config, section(params, f"data.{self.name}"), f"params.yaml: data.{self.name}")
+            config: Any = from_dict(self.config, section(params, f"data.{self.name}"), f"params.yaml: data.{self.name}")
             out = options.out or pack_path(str(section(params, "profile")), self.name)
             root = options.root or data_root(params, self.name)
             groups = self.make(root, out, config, options.face_model, options.workers)

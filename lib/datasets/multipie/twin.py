@@ -141,7 +141,7 @@ class Lab:
             corner, size = _window(screen[0, :, :2])
             rgb, mask = studio.render(
                 np.repeat(normals, m, 0), np.repeat(albedo[None], m, 0),
-                np.repeat(screen - np.array([*corner, 0], np.float32), m, 0), np.repeat(viewer[None], m, 0), lamps, size,
+                np.repeat(screen - np.array([*corner, 0], np.float32), m, 0), np.repeat(viewer[None], m, 0), lamps, (size[0], size[1]),
                 supersample=self.supersample,
             )  # fmt: skip
             sensors = rig_sensors(self.rig, np.full(m, c), rng)
