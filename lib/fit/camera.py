@@ -64,7 +64,7 @@ class FitCamera:
         return self.centre + factor[:, None] * flat, to_points, camera
 
     def moved(self, step: np.ndarray) -> "FitCamera":
-        """The camera after a step in the seven parameters of :meth:`jacobian`."""
+        """The camera after a step (7,) in the parameters of :meth:`jacobian`: rad (3), mm (2), log scale, 1/mm."""
         return replace(
             self,
             rotation=rotation_from_vector(step[:3]) @ self.rotation,

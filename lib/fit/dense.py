@@ -119,7 +119,7 @@ def _picture(grey: np.ndarray, sigma: float) -> _Picture:
 
 
 def surface_samples(model: LandmarkModel, face: np.ndarray, bary: np.ndarray | None = None) -> _Samples:
-    """One sample in each triangle of the cropped face (or several, with rows of barycentrics)."""
+    """One sample in each triangle of the cropped face (Nc,) vertices; or several, with barycentrics ``bary`` (M, 3)."""
     inside = np.zeros(len(model.mean), dtype=bool)
     inside[face] = True
     triangles = model.faces[inside[model.faces].all(axis=1)]

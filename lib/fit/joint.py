@@ -169,7 +169,7 @@ def finish(problem: FitProblem, state: FitState, cost: float, taken: int) -> Fit
 def resume(
     model: LandmarkModel, views: list[View], options: FitOptions, fit: FitResult, start: np.ndarray | None = None
 ) -> tuple[FitProblem, FitState]:
-    """Problem and state from which a finished fit can be taken further."""
+    """Problem and state from which a finished fit can be taken further; ``start`` (K,) as in :func:`fit_views`."""
     problem = FitProblem(model, views, options, identity=True, start=start)
     beta = fit.beta[:1] if options.expression == "shared" else fit.beta
     return problem, FitState(fit.alpha.copy(), beta.copy(), fit.offsets[INNER].copy(), list(fit.cameras))
@@ -245,7 +245,7 @@ def _errors(problem: FitProblem, state: FitState) -> list[np.ndarray]:
 
 
 def linearise(problem: FitProblem, state: FitState, derivative: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
-    """Cost, gradient g and Gauss-Newton matrix H of half the objective, at ``state``.
+    """Cost, gradient g (P,) and Gauss-Newton matrix H (P, P) of half the objective, at ``state``.
 
     Order of the unknowns: alpha, beta (all rows), d_l, then seven for each camera. With ``identity`` off only cameras.
     """
@@ -354,6 +354,7 @@ def _minimise(problem: FitProblem, state: FitState) -> tuple[FitState, float, in
 
 
 def moved(state: FitState, step: np.ndarray) -> FitState:
+    """The state after a step (P,) in the unknowns' order of :func:`linearise`."""
     n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
     begin = n_id + rows * n_exp
     return FitState(

@@ -38,7 +38,7 @@ def check_mesh(vertices: ArrayLike, faces: ArrayLike, where: str) -> tuple[NDArr
 
 
 def check_landmarks(landmarks: ArrayLike, n_vertices: int, where: str) -> NDArray[np.int64]:
-    """The 51 inner landmarks as vertex numbers, -1 where unknown; 68 are cut to the last 51.
+    """The inner landmarks as vertex numbers (51,), -1 where unknown; (68,) are cut to the last 51.
 
     Raises:
         InputError: another count, numbers out of range, an unknown nose tip, or fewer than three known ones.
@@ -70,7 +70,7 @@ def nearest_landmarks(vertices: ArrayLike, points: ArrayLike) -> NDArray[np.int6
 def drop_unreferenced(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], landmarks: NDArray[np.int64], where: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The mesh without vertices that no triangle uses: vertices, faces, landmarks, and the old number of each vertex.
+    """The mesh without vertices that no triangle uses: vertices (M, 3), faces (F, 3), landmarks (51,), old numbers (M,).
 
     Raises:
         InputError: a landmark lies on a vertex that goes.
@@ -116,7 +116,7 @@ class SubjectScan:
 
     @classmethod
     def from_mesh(cls, mesh: Any, landmarks: ArrayLike | None = None, name: str = "scan") -> "SubjectScan":
-        """From a `lib.core.mesh.Mesh`, with its own landmarks or the ones given."""
+        """From a `lib.core.mesh.Mesh`, with its own landmarks or the ones given, (51,) or (68,)."""
         marks = mesh.landmarks if landmarks is None else landmarks
         if marks is None:
             raise InputError(

@@ -51,7 +51,7 @@ def closest_on_triangles(p: Array, a: Array, b: Array, c: Array) -> tuple[Array,
 
 
 def incident_table(faces: Index, n_vertices: int) -> tuple[Index, Index]:
-    """Which triangles touch each vertex, as a compressed table: those of v are ``rows[start[v]:start[v + 1]]``."""
+    """Which of the triangles (F, 3) touch each vertex, compressed: those of v are ``rows[start[v]:start[v + 1]]``."""
     rows = np.argsort(faces.ravel(), kind="stable") // 3
     start = np.zeros(n_vertices + 1, dtype=np.int64)
     np.cumsum(np.bincount(faces.ravel(), minlength=n_vertices), out=start[1:])

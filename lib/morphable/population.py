@@ -105,7 +105,7 @@ class Population:
         return self._arrays
 
     def attach(self, arrays: dict[str, np.ndarray]) -> None:
-        """Add further tables to the file (the skin model's)."""
+        """Add further tables by name to the file (the skin model's)."""
         self._arrays |= arrays
 
     @property

@@ -62,7 +62,7 @@ def draw_traits(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw(n: int, rng: np.random.Generator, traits: np.ndarray | None = None) -> SkinParameters:
-    """Properties of n people."""
+    """Properties of n people; ``traits`` (n, 6) in the order of ``population.TRAITS``, drawn when None."""
     traits = draw_traits(n, rng) if traits is None else np.asarray(traits, dtype=np.float64)
     male = traits[:, 0] > 0.5
     age = np.clip((traits[:, 1] - 0.62) / 0.33, 0.0, 1.0)  # 0 young adult, 1 old

@@ -49,7 +49,7 @@ def make_triplet(model: Any, population: Any, folder: str | Path, seed: int = 3,
 
 
 def triplet_errors(triplet: Triplet, vertices: np.ndarray, face: np.ndarray) -> dict[str, dict[str, float]]:
-    """Error of a reconstruction and of the mean face against the truth, mm on the cropped face after similarity alignment."""
+    """Errors of vertices (N, 3) and of the mean face, mm on the cropped face (Nc,) after similarity alignment."""
     rows = {}
     for name, estimate in (("mean face", triplet.linear.mean), ("reconstruction", vertices)):
         plane, point = face_error(triplet.linear, estimate, triplet.truth, face)

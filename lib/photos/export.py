@@ -45,7 +45,7 @@ def write_glb(path: str | Path, vertices: np.ndarray, layout: Unwrap, texture: n
 
 
 def write_obj_textured(path: str | Path, vertices: np.ndarray, layout: Unwrap, texture: np.ndarray) -> list[Path]:
-    """OBJ with ``<name>.mtl`` and ``<name>.png`` beside it, mm; vertex order is the face model's own.
+    """OBJ with ``<name>.mtl`` and ``<name>.png`` beside it; vertices (N, 3) mm in the face model's own order, texture (T, T, 3).
 
     Returns:
         the three paths written.
@@ -71,5 +71,5 @@ def write_obj_textured(path: str | Path, vertices: np.ndarray, layout: Unwrap, t
 
 
 def write_ply_coloured(path: str | Path, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray) -> None:
-    """PLY with vertex colours, mm, the face model's vertex order."""
+    """PLY of vertices (N, 3) mm in the face model's order, faces (F, 3) and colours (N, 3) in [0, 1]."""
     write_ply(path, Mesh(vertices.astype(np.float32), faces, colors=np.clip(colors, 0, 1).astype(np.float32)))

@@ -75,7 +75,7 @@ class Head:
 
 
 def eye_distance(camera: FitCamera, points: np.ndarray) -> float:
-    """Outer-eye distance in px as it would appear from the front: the 3D distance times the view's scale.
+    """Outer-eye distance of landmarks (68, 3) mm, in px as it would appear from the front: 3D distance times scale.
 
     The distance measured in a side view itself shrinks with the cosine of yaw and would inflate the error.
     """

@@ -60,7 +60,10 @@ def reconstruct_triplet(triplet: Triplet, model: Any, settings: PhotoSettings) -
 
 
 def error_sheet(head: Head, model: Any, triplet: Triplet, distance: np.ndarray, side: int = 340) -> np.ndarray:
-    """True shape, reconstruction, and distance in mm in colour (0 dark to 4 mm bright), seen from 25 degrees."""
+    """True shape, reconstruction, and distance in mm in colour (0 dark to 4 mm bright), seen from 25 degrees.
+
+    ``distance`` (N,) mm, NaN outside the face -> (side, 3 side, 3).
+    """
     from matplotlib import colormaps
 
     faces = model.faces.numpy().astype(np.int64)
@@ -81,7 +84,7 @@ def error_sheet(head: Head, model: Any, triplet: Triplet, distance: np.ndarray, 
 
 
 def atlas(head: Head, side: int = 460) -> np.ndarray:
-    """Texture and, beside it, where each texel comes from."""
+    """Texture and, beside it, where each texel comes from, (side, 2 side, 3)."""
     kinds = np.array([[0.93, 0.93, 0.93], [0.25, 0.6, 0.35], [0.95, 0.75, 0.25], [0.6, 0.45, 0.75]], np.float32)
     both = np.concatenate([head.texture.image, kinds[head.texture.source]], axis=1)
     return _resize(both, 2 * side)
@@ -105,7 +108,7 @@ def save(image: np.ndarray, path: str | Path) -> None:
 
 
 def display(image: np.ndarray) -> Any:
-    """For the last line of a cell: a JPEG, because a photograph as PNG would fill the notebook."""
+    """(H, W, 3) for the last line of a cell: a JPEG, because a photograph as PNG would fill the notebook."""
     import io
 
     from IPython.display import Image as Shown

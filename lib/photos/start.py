@@ -100,7 +100,14 @@ def view_order(first: FitResult, wanted: int) -> list[int]:
 def crop_views(
     images: list[np.ndarray], landmarks: list[np.ndarray], cameras: list[FitCamera], model: FaceModel, size: int
 ) -> tuple[Views, list[list[list[float]]]]:
-    """Landmark-aligned crops as ``lib.models.base.Views`` with their calibration, and the 2x3 maps photo px -> crop px."""
+    """Landmark-aligned crops with their calibration.
+
+    Args:
+        images: V pictures (H, W, 3). landmarks: V times (68, 2) px, NaN where unknown. size: of the crops, px.
+
+    Returns:
+        one triplet (1, V, ...), and the V maps (2, 3) from photo px to crop px.
+    """
     mean = model.landmarks3d(model.mean[None])[0]
     pictures, calibrations, points, maps = [], [], [], []
     for image, marks, camera in zip(images, landmarks, cameras, strict=True):

@@ -156,6 +156,7 @@ class PerspectiveCamera:
         return PerspectiveCamera(self.K[index], self.R[index], self.t[index])
 
     def to(self, target: torch.device | torch.dtype | str) -> "PerspectiveCamera":
+        """The cameras on another device or in another dtype."""
         return PerspectiveCamera(self.K.to(target), self.R.to(target), self.t.to(target))
 
 
@@ -185,6 +186,7 @@ class WeakPerspectiveCamera:
         return WeakPerspectiveCamera(self.scale[index], self.R[index], self.t2d[index])
 
     def to(self, target: torch.device | torch.dtype | str) -> "WeakPerspectiveCamera":
+        """The cameras on another device or in another dtype."""
         return WeakPerspectiveCamera(self.scale.to(target), self.R.to(target), self.t2d.to(target))
 
 

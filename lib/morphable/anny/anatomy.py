@@ -45,7 +45,7 @@ def ear_mask(head: AnnyHead) -> np.ndarray:
 
 
 def eyeballs(head: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
-    """Vertex indices of the subject's left (x > 0) and right eyeball."""
+    """Vertex numbers (M,), (M,) of the subject's left (x > 0) and right eyeball."""
     found = [np.unique(head.faces[head.segments[f"eye.{side}"]]) for side in "LR"]
     return found[0], found[1]
 
@@ -160,7 +160,7 @@ def regions(head: AnnyHead, mean: np.ndarray, silhouette: np.ndarray) -> tuple[n
 
 
 def largest_part(faces: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece of a vertex mask (drops stray vertices)."""
+    """The largest connected piece of a vertex mask (N,) bool, given faces (F, 3): drops stray vertices."""
     label = components(faces[mask[faces].all(1)], len(mask))
     return mask & (label == np.bincount(label[mask]).argmax())
 

@@ -44,7 +44,7 @@ def raw_mean(head: AnnyHead, sigma: float, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def local_scale(head: AnnyHead, sigma: float) -> np.ndarray:
-    """Standard deviation of each local change: sideways ones are a fifth, since faces are nearly symmetric."""
+    """(L,) standard deviation of each local change: sideways ones are a fifth, since faces are nearly symmetric."""
     weak = (*SIDEWAYS, "head-angle-out")
     return np.array([sigma / 5 if label in weak else sigma for label in head.local_labels])
 

@@ -47,7 +47,7 @@ def symmetric_pca(
 
 
 def orient(component: np.ndarray) -> np.ndarray:
-    """Fix the arbitrary sign of an eigenvector by a fixed random direction, so that builds agree between machines.
+    """Fix the arbitrary sign of an eigenvector (N, 3) by a fixed random direction, so that builds agree between machines.
 
     (The largest entry would not do: in a symmetric component it occurs twice, with both signs for x.)
     """

@@ -21,7 +21,7 @@ FAR = 1.0e3
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, smooth between; ``high`` < ``low`` falls instead of rising."""
+    """Element by element 0 below ``low``, 1 above ``high``, smooth between; ``high`` < ``low`` falls instead of rising."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -32,7 +32,7 @@ def blob(points: np.ndarray, centre: tuple[float, float, float], radius: tuple[f
 
 
 def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """All tables of ``SkinModel`` by name (prefix ``skin_``)."""
+    """All tables of ``SkinModel`` by name (prefix ``skin_``), from the mean face (N, 3) mm; fields are (N,) or (M, N)."""
     folded = mean * [1.0, 1.0, 1.0]
     folded[:, 0] = np.abs(folded[:, 0])
     x, y, z = folded.T
@@ -102,7 +102,7 @@ def skin_arrays(head: AnnyHead, mean: np.ndarray, seed: int = 0) -> dict[str, np
 
 
 def smooth(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
-    """Average with the neighbours, to take the mesh's steps out of drawn edges."""
+    """Average values (N,) with the neighbours, to take the mesh's steps out of drawn edges; faces (F, 3)."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     count = np.bincount(edges.ravel(), minlength=len(values))
     for _ in range(rounds):
@@ -121,7 +121,7 @@ def moustache_map(folded: np.ndarray, lips: np.ndarray) -> np.ndarray:
 
 
 def waves(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N_WAVES, N) plane waves of wavelengths 9 to 70 mm with unit variance: the basis of blotches."""
+    """(W, N) plane waves at points (N, 3), W = N_WAVES, of wavelengths 9 to 70 mm with unit variance: the basis of blotches."""
     length = np.geomspace(9.0, 70.0, N_WAVES)
     direction = rng.standard_normal((N_WAVES, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

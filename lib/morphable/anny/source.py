@@ -82,7 +82,7 @@ def _partner(label: str) -> str:
 
 
 def mirror_permutation(labels: list[str], *, signed: bool) -> np.ndarray:
-    """Permutation of weights that mirrors a face: ``weights[perm]`` are the weights of the mirror image.
+    """Permutation (W,) of weights that mirrors a face: ``weights[perm]`` are the weights of the mirror image.
 
     With ``signed`` each label owns two consecutive weights (incr, decr), which change places for sideways changes.
     """

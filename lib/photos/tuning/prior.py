@@ -48,7 +48,10 @@ reprojection error decides. (The averaged descents were compared on 16 rendered 
 
 
 def face_error(model: LandmarkModel, estimate: np.ndarray, truth: np.ndarray, face: np.ndarray) -> tuple[float, float]:
-    """Median distance along the normal and mean vertex distance (mm) on the cropped face after similarity alignment."""
+    """Median distance along the normal and mean vertex distance, mm, after similarity alignment of the cropped face.
+
+    estimate, truth: (N, 3) mm. face: (Nc,) vertices.
+    """
     aligned = procrustes(estimate[face], truth[face])(estimate[face])
     gap = aligned - truth[face]
     normals = vertex_normals(truth, model.faces)[face]
