@@ -74,19 +74,6 @@ def test_only_the_light_changes_with_the_difference(people):
     assert torch.equal(make(people, 2).images, a.images)
 
 
-def test_the_lit_side_is_where_the_flash_is(people):
-    rng = np.random.default_rng(0)
-    s = make(people, 3, 8, projection="weak", expression=0.0, **PLAIN)
-    left, right = (people.landmarks[k] for k in (31, 35))  # the nose's wings: image left and right
-    points = s.cameras()[0::3].project(s.vertices[:, [left, right]])[..., :2]
-    colour = colours_at(s.images[:, :1], points[:, None])[:, 0].mean(-1)
-    strong = s.flash[:, 0].abs() > 20
-    assert strong.any()
-    assert ((colour[:, 1] - colour[:, 0]) * s.flash[:, 0] > 0)[strong].float().mean() > 0.8
-    lights = sample_flashes(3, rng).lights()
-    assert np.allclose(np.linalg.norm(lights.key_dir, axis=1), 1, atol=1e-5)
-
-
 def test_flashes_travel_on_an_arc():
     rng = np.random.default_rng(1)
     a, b = sample_flashes(6, rng), opposing_flashes(2, 3, rng)
