@@ -63,9 +63,9 @@ def packages(*further: str) -> dict[str, str]:
     return found
 
 
-def origin() -> dict[str, Any]:
-    """What every result says of its making: `hardware`, `commit`, `dirty` and `packages`."""
-    return {"hardware": hardware(), **commit(), "packages": packages()}
+def origin(*further: str) -> dict[str, Any]:
+    """What every result says of its making: `hardware`, `commit`, `dirty` and `packages`, these with `further` ones."""
+    return {"hardware": hardware(), **commit(), "packages": packages(*further)}
 
 
 def _left_out(facts: dict[str, Any]) -> str:
