@@ -7,7 +7,11 @@ import numpy as np
 import torch
 
 from lib.core.arrays import save_arrays
+from lib.core.checkpoint import save_weights
 from lib.datasets.pack import margin, write_pack
+from lib.models.flow.load import build_flow
+from lib.models.identity_net import IdentityNet
+from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.rasterize import rasterize
@@ -68,6 +72,17 @@ def make_pack(face: FaceModel, path: Path, **options: Any) -> Path:
     """Write such a pack; returns its path."""
     write_pack(path, pack_arrays(face, **options))
     return path
+
+
+def write_starts(data: Path, face: FaceModel, size: int, n_id: int, n_exp: int) -> None:
+    """The packs and the untrained networks that runs of MVF-Net and its peers start from, in the folder of a profile."""
+    for seed, name in enumerate(("w300lp", "multipie")):
+        make_pack(face, data / "triplets" / name, n=12, size=size, n_id=n_id, n_exp=n_exp, seed=seed)
+    torch.manual_seed(0)
+    save_weights(data / "pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
+    save_weights(data / "flow/pwcnet_tiny.safetensors", build_flow("pwcnet_tiny"), {})
+    meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}
+    save_weights(data / "identity/resnet_tiny.safetensors", IdentityNet("resnet_tiny", 16), meta)
 
 
 def training_arrays(face: FaceModel, alpha: torch.Tensor, size: int = 32) -> dict[str, Any]:

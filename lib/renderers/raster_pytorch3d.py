@@ -13,8 +13,7 @@ from torch import Tensor
 __all__ = ["INSTALL", "available", "screen_to_ndc", "visible_faces_pytorch3d"]
 
 INSTALL = (
-    "PyPI has no build for this Python and torch; from source (half an hour): pip install --no-build-isolation "
-    "'git+https://github.com/facebookresearch/pytorch3d.git@v0.7.9'; or choose auto, numba or torch"
+    "build version 0.7.9 from source as README.md says (a compiler, about an hour); or choose auto, numba or torch"
 )
 
 

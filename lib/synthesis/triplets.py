@@ -7,6 +7,7 @@ one that methods assume, so that nothing but the method is approximate.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,9 +57,14 @@ class StudioTriplets:
     Rp: Tensor | None = None
     t: Tensor | None = None
 
-    def camera(self, view: int) -> WeakPerspectiveCamera:
-        """Weak-perspective cameras of one view of all faces."""
-        return WeakPerspectiveCamera(self.scale[:, view], self.R[:, view], self.t2d[:, view])
+    def cameras(self) -> WeakPerspectiveCamera:
+        """B * V weak-perspective cameras, the view running fastest."""
+        return WeakPerspectiveCamera(*(x.flatten(0, 1) for x in (self.scale, self.R, self.t2d)))
+
+    def take(self, rows: Tensor) -> "StudioTriplets":
+        """Some of the faces, by their numbers (B',)."""
+        chosen: dict[str, Any] = {name: None if x is None else x[rows] for name, x in vars(self).items()}
+        return StudioTriplets(**chosen)
 
 
 def render_triplets(

@@ -38,18 +38,6 @@ def test_round_trip_keeps_order_count_and_values(tmp_path_factory, mesh, suffix)
         np.testing.assert_allclose(read.colors, mesh.colors, atol=6e-5 if suffix == ".obj" else 1 / 509)
 
 
-def test_an_independent_reader_agrees(tmp_path):
-    trimesh = pytest.importorskip("trimesh")
-    rng = np.random.default_rng(0)
-    mesh = Mesh(rng.normal(size=(30, 3)) * 100, rng.integers(0, 30, (40, 3)), rng.random((30, 3)))
-    for writer, name in ((write_obj, "m.obj"), (write_ply, "m.ply")):
-        writer(tmp_path / name, mesh)
-        other = trimesh.load(tmp_path / name, process=False)
-        np.testing.assert_allclose(other.vertices, mesh.vertices, atol=1e-4)
-        np.testing.assert_array_equal(other.faces, mesh.faces)
-        np.testing.assert_allclose(other.visual.vertex_colors[:, :3] / 255.0, mesh.colors, atol=0.005)
-
-
 def test_obj_dialects(tmp_path):
     path = tmp_path / "m.obj"
     path.write_text(

@@ -8,7 +8,6 @@ import torch
 
 from lib.core.arrays import save_arrays
 from lib.datasets.training.read import TrainingSet
-from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.sampling import nearest_views
 from lib.models import siamese
 from lib.models.parts.encoders import build_encoder
@@ -45,19 +44,6 @@ def face3dmm(data: TrainingSet, face_model: FaceModel) -> Siamese3DMM:
     return Siamese3DMM(arrays)
 
 
-def overfit(task: SiameseTask | PretrainTask, batch: dict[str, torch.Tensor], steps: int, lr: float) -> list[float]:
-    """Losses of plain steps on one batch."""
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=lr)
-    losses = []
-    for _ in range(steps):
-        loss = task.loss(task.model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
 def test_views_are_taken_by_yaw() -> None:
     assert nearest_views(torch.tensor([[-50.0, -20, 3, 30, 44], [40, 2, -44, 80, 80]])).tolist() == [
         [2, 0, 4],
@@ -87,34 +73,6 @@ def test_the_cameras_of_a_batch_explain_its_landmarks(data: TrainingSet, face3dm
     assert (uv - batch["landmarks"]).abs().max() < 0.1
     nose = uv[:, :, 30, 0] - uv[:, :, [0, 16], 0].mean(-1)
     assert torch.all(nose[:, 1] < nose[:, 0]) and torch.all(nose[:, 0] < nose[:, 2])
-
-
-@pytest.mark.parametrize("run", ["sv", "mv_concat", "mv_shape_concat"])
-def test_runs_learn_and_lose_nothing_at_the_truth(run: str, data: TrainingSet, face3dmm: Siamese3DMM) -> None:
-    torch.manual_seed(0)
-    model = siamese.build(run, face3dmm, "resnet_tiny")
-    task = SiameseTask(model, data, data, batch_size=12, seed=0, val_subjects=6)
-    batch = task.batch(0)
-    losses = overfit(task, batch, steps=40, lr=5e-4)
-    assert losses[-1] < 0.6 * losses[0]
-    figures = task.validate(model.eval())
-    assert np.isfinite(figures["val_mm"]) and ("val_mm_left" in figures) == (run == "sv")
-    alpha = face3dmm.project(batch["vertices"])
-    assert task.error(alpha, batch["vertices"]) < 0.25 * task.error(0 * alpha, batch["vertices"])
-
-
-def test_pretraining_learns_parameters_and_landmarks(data: TrainingSet, face_model: FaceModel) -> None:
-    torch.manual_seed(0)
-    model = PretrainNetwork(build_encoder("resnet_tiny"), PretrainTask.mean_landmarks(data))
-    task = PretrainTask(model, face_model, data, data, batch_size=12, seed=0)
-    batch = task.batch(0)
-    residual = data.vertices() - face_model.mean
-    rms = residual[:, face_model.face_index].square().sum(-1).mean(-1).sqrt()
-    parameters = task.target(data.vertices())
-    assert torch.all((parameters.norm(dim=-1) / rms - 1).abs() < 0.02)  # in mm, and hardly anything is left out
-    losses = overfit(task, batch, steps=15, lr=2e-3)
-    assert losses[-1] < 0.5 * losses[0]
-    assert set(task.validate(model.eval())) == {"val_landmark_px", "val_alpha_unexplained"}
 
 
 def test_public_vgg_weights_are_read_and_others_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import torch
 
 from lib.fit.single import LabelFitOptions, fit_labels
 from lib.landmarks.contour import contour_on_outline
-from lib.landmarks.crops import fit_weak_perspective
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 
 LOOSE = {"identity_weight": 1e-6, "expression_weight": 1e-6, "steps": 12}
@@ -99,29 +98,6 @@ def test_the_contour_slides_to_the_visible_outline(face_model):
 
     slid, pinned = error("slide"), error("fixed")
     assert slid[0] < pinned[0] and slid[1] < pinned[1]
-
-
-def test_a_stronger_prior_gives_a_shape_nearer_the_mean(face_model):
-    *_, points = scene(face_model, [0.0, 20])
-    sizes = [
-        float(fit_labels(face_model, points, 12, 6, LabelFitOptions(identity_weight=w)).alpha.norm())
-        for w in (0.5, 5, 500)
-    ]
-    assert sizes[0] > sizes[1] > sizes[2]
-
-
-def test_it_beats_the_rigid_mean_face(face_model):
-    *_, points = scene(face_model, [-20.0, 0, 20])
-    scale, rotation, t2d = fit_weak_perspective(points, face_model.mean[face_model.landmarks].double())
-    mean = WeakPerspectiveCamera(scale, rotation, t2d).project(face_model.mean[face_model.landmarks].double()[None])
-    before = ((mean[..., :2] - points)[:, 17:].square().sum(-1).mean(-1)).sqrt() / scale
-    fit = fit_labels(face_model, points, 12, 6)
-    assert (fit.residual_mm < 0.6 * before).all()
-    # residual_mm is what it says
-    heads = face_model.vertices(fit.alpha.float(), fit.beta.float()).double()
-    pixels = fit.camera.project(heads[:, face_model.landmarks])[..., :2]
-    rms = ((pixels - points)[:, 17:].square().sum(-1).mean(-1)).sqrt() / fit.scale
-    assert torch.allclose(rms, fit.residual_mm, atol=1e-3)
 
 
 def test_a_held_shape_leaves_only_the_camera(face_model):

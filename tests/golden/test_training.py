@@ -35,7 +35,7 @@ from lib.papers.siamese import training as siamese
 from lib.papers.siamese.face import build
 from lib.synthesis.people import People
 from tests.golden.conftest import Golden
-from tests.packs import make_pack, write_training_set
+from tests.packs import write_starts, write_training_set
 
 SIZE, K, E = 32, 10, 6
 LOOP: dict[str, Any] = {
@@ -79,16 +79,7 @@ def folder(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     face_model.save(Path("data/face_model.npz"))
     write_training_set(Path("data/smoke/train"), face_model)
-    for seed, name in enumerate(("w300lp", "multipie")):
-        make_pack(face_model, mvfnet.pack_path("smoke", name), n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
-    torch.manual_seed(0)
-    for part, network in (
-        ("pretrained/resnet_tiny", build_encoder("resnet_tiny")),
-        ("flow/pwcnet_tiny", build_flow("pwcnet_tiny")),
-        ("identity/resnet_tiny", IdentityNet("resnet_tiny", 16)),
-    ):
-        meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16} if part.startswith("identity") else {}
-        save_weights(Path(f"data/smoke/{part}.safetensors"), network, meta)
+    write_starts(Path("data/smoke"), face_model, SIZE, K, E)
     for cached in (mvfnet.face_model, mvfnet.triplets, siamese.training_set):
         cached.cache_clear()
     return tmp_path

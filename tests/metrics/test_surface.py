@@ -83,16 +83,6 @@ def test_incident_distance_is_an_upper_bound_and_exact_near_the_surface() -> Non
     assert np.median(incident - exact) < 0.01
 
 
-def test_offset_plane_and_sphere() -> None:
-    flat = MeshQuery(*plane(30, 100))
-    points = np.c_[np.random.default_rng(0).uniform(-40, 40, (100, 2)), np.full(100, 2.5)]
-    np.testing.assert_allclose(np.linalg.norm(points - flat.closest(points), axis=1), 2.5, atol=1e-12)
-    ball = MeshQuery(*sphere(60, 50.0))
-    outside = sphere(17, 53.0)[0]
-    distance = np.linalg.norm(outside - ball.closest(outside), axis=1)
-    assert np.abs(distance - 3).max() < 50 * (1 - np.cos(np.pi / 120)) * 2.1  # facets lie a sagitta below the sphere
-
-
 def test_normals_and_boundary() -> None:
     vertices, faces = sphere(30, 10.0)
     normals = vertex_normals(vertices, faces)

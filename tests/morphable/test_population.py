@@ -57,18 +57,6 @@ def test_mirrored_weights_give_the_mirrored_head(built):
     np.testing.assert_allclose(model.mirrored(vertices).numpy(), mirrored, atol=0.03)
 
 
-def test_factor_table_matches_linear_interpolation():
-    phenotypes = sample_phenotypes(200, np.random.default_rng(3))
-    table = factor_table(phenotypes)
-    assert table.shape == (200, 27) and np.all(table[:, -1] == 1)
-    np.testing.assert_allclose(table[:, :3].sum(1), 1)
-    anchors = np.linspace(-1 / 3, 1, 5)
-    ages = table[:, 5:10]
-    np.testing.assert_allclose(ages.sum(1), 1)
-    np.testing.assert_allclose(ages @ anchors, phenotypes[:, 1])  # hat functions reproduce linear functions
-    assert (ages > 0).sum(1).max() <= 2
-
-
 def test_compact_phenotypes_equal_anny(built):
     """The generator's own products and compressed shapes give the vertices that anny itself computes."""
     anny = pytest.importorskip("anny")
@@ -187,17 +175,6 @@ def test_loop_subdivision_of_an_octahedron():
     # Orientation survives: all normals point outwards.
     a, b, c = (plain[step.faces[:, k]] for k in range(3))
     assert (np.einsum("ij,ij->i", np.cross(b - a, c - a), a + b + c) > 0).all()
-
-
-def test_subdivision_reproduces_linear_functions_inside_a_plane():
-    x, y = np.meshgrid(np.arange(6.0), np.arange(6.0))
-    points = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], 1).astype(np.float32)
-    quads = [(i + 6 * j, i + 1 + 6 * j, i + 7 + 6 * j, i + 6 + 6 * j) for i in range(5) for j in range(5)]
-    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
-    fine = LoopSubdivision(faces, 36)(points, smooth=True)
-    inner = [i + 6 * j for i in range(1, 5) for j in range(1, 5)]
-    np.testing.assert_allclose(fine[inner], points[inner], atol=1e-5)
-    np.testing.assert_allclose(fine[:, 2], 0, atol=1e-6)
 
 
 def test_refined_head(face_model):

@@ -142,14 +142,6 @@ def test_parameters_reproject_to_the_landmarks(folder, head):
     assert len(content["identity"]) == 30 and content["versions"]["face_model"]
 
 
-def test_overlays_are_pictures(folder):
-    from PIL import Image
-
-    for name in ("left", "front", "right"):
-        with Image.open(folder / f"overlay_{name}.png") as image:
-            assert image.size[0] == 3 * image.size[1] == 1800
-
-
 def test_same_input_same_output(face_model, triplet, marks, head):
     again = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
     assert again.vertices.tobytes() == head.vertices.tobytes()

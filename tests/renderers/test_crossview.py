@@ -64,15 +64,6 @@ def test_a_pixel_shows_the_source_at_the_same_surface_point(sampling):
     torch.testing.assert_close(out[0, :2].permute(1, 2, 0)[mask[0]], uv, atol=1e-8, rtol=0)
 
 
-def test_a_pair_alone_is_the_same_pair(face_model):
-    s = scene(face_model, 2)
-    faces = face_model.faces
-    pairs = render_pairs(s.vertices, faces, s.images, s.camera)
-    only = render_pairs(s.vertices, faces, s.images, s.camera, pairs=[(1, 0)])
-    torch.testing.assert_close(only.image[:, 0], pairs.image[:, 2])
-    assert not bool(only.covered[:, [0, 2]].any())
-
-
 def test_backends_agree(face_model):
     s = scene(face_model, 1)
     index, faces = face_model.face_index, face_model.cropped_faces()

@@ -65,17 +65,6 @@ def test_ties_are_decided_as_in_the_reference(backend, points, corners, perspect
         assert same.all()
 
 
-@pytest.mark.parametrize("perspective", [True, False])
-def test_torch_and_numba_are_identical(perspective):
-    vertices, faces = sphere(40, 60, bumps=0.15)
-    screen = cameras(4, 96)[0 if perspective else 1].project(vertices.expand(4, -1, 3))
-    a, b = (rasterize(screen, faces, (90, 96), name, perspective=perspective) for name in ("torch", "numba"))
-    assert bool((a.face_id == b.face_id).all()) and 0.3 < float(a.mask.float().mean()) < 0.9
-    torch.testing.assert_close(a.bary, b.bary, atol=2e-5, rtol=0)
-    torch.testing.assert_close(a.depth, b.depth, atol=2e-3, rtol=0)
-    assert float(a.bary.min()) > -1e-5
-
-
 @needs_p3d
 @pytest.mark.parametrize("size", [(64, 64), (48, 70), (70, 48)])
 @pytest.mark.parametrize("perspective", [True, False])
@@ -214,19 +203,6 @@ def test_double_precision_and_integer_kinds(backend):
     b = rasterize(screen.float(), faces, (24, 24), backend)
     assert a.bary.dtype == torch.float64 and torch.equal(a.face_id, b.face_id)
     torch.testing.assert_close(a.bary.float(), b.bary, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("backend", OWN)
-@pytest.mark.parametrize("perspective", [True, False])
-def test_barycentrics_and_depth_are_differentiable(backend, perspective):
-    screen = tri((0.7, 1.1, 40.0), (7.2, 0.9, 52.0), (2.1, 6.8, 47.0)).double().requires_grad_()
-    faces = torch.tensor([[0, 1, 2]])
-
-    def run(s):
-        frag = rasterize(s, faces, (8, 8), backend, perspective=perspective)
-        return frag.bary, frag.depth
-
-    assert torch.autograd.gradcheck(run, (screen,), eps=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

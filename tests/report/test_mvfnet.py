@@ -98,28 +98,6 @@ def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict
     assert write_report(PARAMS, tmp_path, figures=False)["claims"]["true_p2p"]["V6"] == verdict
 
 
-def test_same_errors_same_files(results: Path, tmp_path: Path) -> None:
-    write_mvfnet_errors(tmp_path / "mvfnet/quick/errors")
-    write_lighting(tmp_path / "mvfnet/quick/lighting.csv")
-    (tmp_path / "mvfnet/quick/subjects.json").write_text((results / "mvfnet/quick/subjects.json").read_text())
-    write_report(PARAMS, tmp_path, figures=False)
-    for name in (p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()):
-        assert (tmp_path / name).read_bytes() == (results / name).read_bytes(), name
-
-
-def test_figures(results: Path) -> None:
-    pictures = sorted((results / "figures/quick").glob("*.png"))
-    names = ["mvfnet_claims", "mvfnet_methods_table1", "mvfnet_methods_table2", "mvfnet_subjects"]
-    assert [p.stem for p in pictures] == names
-    assert all(5_000 < p.stat().st_size < 400_000 for p in pictures)
-
-
-def test_partial_runs_still_report(tmp_path: Path) -> None:
-    write_mvfnet_errors(tmp_path / "mvfnet/smoke/errors", {"mean_face": 2.4, "v1": 1.3}, n=3, seeds=(0,))
-    summary = write_report(PARAMS | {"profile": "smoke"}, tmp_path)
-    assert set(summary["claims"]["true_p2p"].values()) == {"not measured"}
-
-
 def test_index_shows_both_papers(results: Path, tmp_path: Path) -> None:
     import shutil
 

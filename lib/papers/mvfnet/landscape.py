@@ -15,7 +15,6 @@ render_back.csv (equation 5), and the figures of notebook 13.
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +122,7 @@ class Landscape:
 
     def at(self, t: StudioTriplets, view: int, name: str, by: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Loss -> value (B,) and derivative (B,) to the coordinate ``name``, moved by ``by`` in ``view``."""
-        camera = studio_cameras(t)
+        camera = t.cameras()
         concerned = None if name.startswith("mode") else view
         index = self.criteria[concerned].index
         delta = torch.full((len(t.images),), by, requires_grad=True)
@@ -140,11 +139,6 @@ def held_out(people: People, config: LandscapeConfig, size: int, light: float) -
     """Photographs with noise and background of faces made for this, by weak-perspective cameras known exactly."""
     rng = np.random.default_rng([config.seed, 2019, 8])
     return render_triplets(people, config.faces, rng, light, size=size, projection="weak")
-
-
-def studio_cameras(t: StudioTriplets) -> WeakPerspectiveCamera:
-    """The true cameras of all views, the view running fastest."""
-    return WeakPerspectiveCamera(*(x.flatten(0, 1) for x in (t.scale, t.R, t.t2d)))
 
 
 RENDER_BACK = {
@@ -167,7 +161,7 @@ def render_back(people: People, n: int, size: int, seed: int = 0) -> pd.DataFram
         rng = np.random.default_rng([seed, 2019, 10])
         t = render_triplets(people, n, rng, 0.0, size=size, noise=False, landmark_noise=0.0, supersample=4, **options)  # type: ignore[arg-type]
         with torch.no_grad():
-            c = criterion.compare(t.vertices, studio_cameras(t), t.images, t.true_landmarks)
+            c = criterion.compare(t.vertices, t.cameras(), t.images, t.true_landmarks)
         mask = c.observed_mask & c.rendered_mask
         squared = (c.observed - c.rendered).square().mean(2) * mask
         mse = squared.sum((2, 3)) / mask.sum((2, 3))
@@ -176,12 +170,6 @@ def render_back(people: People, n: int, size: int, seed: int = 0) -> pd.DataFram
             psnr = (-10 * values.log10()).numpy()
             parts.append(pd.DataFrame({"case": case, "face": np.arange(n), "pair": pair, "psnr": psnr}))
     return pd.concat(parts, ignore_index=True)
-
-
-def take(t: StudioTriplets, rows: Tensor) -> StudioTriplets:
-    """Some of the faces."""
-    chosen: dict[str, Any] = {k: None if v is None else v[rows] for k, v in vars(t).items()}
-    return StudioTriplets(**chosen)
 
 
 def measure(people: People, flow: Flow, config: LandscapeConfig, size: int, mixed: bool = False) -> pd.DataFrame:
@@ -202,7 +190,7 @@ def measure(people: People, flow: Flow, config: LandscapeConfig, size: int, mixe
             if not len(rows):
                 continue
             place = {"light": light, "coordinate": name, "offset": round(by, 6), "face": rows.numpy()}
-            for loss, (value, gradient) in landscape.at(take(sets[light], rows), view, name, by).items():
+            for loss, (value, gradient) in landscape.at(sets[light].take(rows), view, name, by).items():
                 result = {"view": VIEWS[view], "loss": loss, "value": value, "gradient": gradient}
                 parts.append(pd.DataFrame(place | result))
     return pd.concat(parts, ignore_index=True)

@@ -37,7 +37,6 @@ from lib.models.flow.load import flow_file, load_flow
 from lib.models.mvfnet import MVFNet, MVFPrediction, SelfSupervision, Weights, pose_camera
 from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import figures
-from lib.papers.mvfnet.landscape import take
 from lib.papers.mvfnet.tasks import identity_error
 from lib.papers.mvfnet.training import VERSIONS, load_method
 from lib.renderers.rasterize import use
@@ -156,7 +155,7 @@ def compare_losses(
     jobs = [(level, i) for level in sets for i in range(0, config.subjects, config.batch_size)]
     rows = []
     for level, first in progress(jobs, "lighting"):
-        t = take(sets[level], torch.arange(first, min(first + config.batch_size, config.subjects)))
+        t = sets[level].take(torch.arange(first, min(first + config.batch_size, config.subjects)))
         start = predict(network, t.images)
         rows += _rows(START, seed, level, "losses", first, identity_error(face, start.alpha, t.neutral))
         warm = refine(criteria["landmarks"], start, t.images, t.landmarks, config, config.warmup)

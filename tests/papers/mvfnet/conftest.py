@@ -4,17 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from lib.core.checkpoint import save_weights
 from lib.datasets.pack import write_pack
 from lib.datasets.triplets import TripletSet
-from lib.models.flow.load import build_flow
-from lib.models.identity_net import IdentityNet
-from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import training
-from tests.packs import make_pack, pack_arrays
+from tests.packs import make_pack, pack_arrays, write_starts
 
 SIZE, K, E, A = 32, 10, 6, 5
 """Side of the images, and numbers of identity, expression and albedo coefficients."""
@@ -40,14 +35,7 @@ def params(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A folder with all that the runs start from, and the settings of a training of seconds."""
     monkeypatch.chdir(tmp_path)
     face_model.save(tmp_path / "data/face_model.npz")
-    data = tmp_path / "data/smoke"
-    for seed, name in enumerate(("w300lp", "multipie")):
-        make_pack(face_model, data / f"triplets/{name}", n=12, size=SIZE, n_id=K, n_exp=E, seed=seed)
-    torch.manual_seed(0)
-    save_weights(data / "pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})
-    save_weights(data / "flow/pwcnet_tiny.safetensors", build_flow("pwcnet_tiny"), {})
-    meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}
-    save_weights(data / "identity/resnet_tiny.safetensors", IdentityNet("resnet_tiny", 16), meta)
+    write_starts(tmp_path / "data/smoke", face_model, SIZE, K, E)
     for cached in (training.face_model, training.triplets):
         cached.cache_clear()
     first, second = {"steps": 3, "lr": 1e-3}, {"steps": 2, "lr": 1e-4}

@@ -75,28 +75,6 @@ def test_tran_wants_the_pooled_face(face_model: FaceModel, sets: Sets) -> None:
     assert torch.isclose(at_mean["identity"], 12 * square, rtol=1e-4)  # not far enough: three times the price
 
 
-def test_learning_and_the_true_error(face_model: FaceModel, sets: Sets) -> None:
-    task = PeersTask(network(face_model), Supervision(face_model), *sets, batch_size=6, seed=0)
-    optimizer = torch.optim.Adam(task.model.parameters(), lr=1e-3)
-    batch, losses = task.batch(0), []
-    for _ in range(15):
-        loss = task.loss(task.model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.5 * losses[0]
-    figures = task.validate(task.model.eval())
-    views = [figures[f"val_mm_{v}"] for v in ("front", "left", "right")]
-    assert np.isclose(figures["val_mm"], np.mean(views)) and figures["val_mm_pool"] <= max(views)
-    val = sets[1].batch(torch.arange(len(sets[1])))
-    true = Oracle(single_views(val.tensors()))
-    true.forward = lambda images: SinglePrediction(val.alpha, val.beta, true.p.camera, true.p.gamma, true.p.light)  # type: ignore[method-assign]
-    true.weight = torch.nn.Parameter(torch.zeros(1))
-    task.objective = lambda model, batch: {}
-    assert task.validate(true)["val_mm"] < 0.02  # half precision of the truth
-
-
 def test_without_a_truth_only_the_terms(face_model: FaceModel, without_truth: TripletSet) -> None:
     task = PeersTask(network(face_model), Supervision(face_model), without_truth, without_truth, batch_size=2, seed=0)
     terms = ("landmark", "pose", "coefficients", "regularisation")

@@ -15,11 +15,10 @@ from lib.core.errors import InputError
 from lib.datasets.triplets import TripletSet
 from lib.engine.sampling import TripletSampler
 from lib.models.base import Views
-from lib.models.flow.load import build_flow
 from lib.models.mvfnet import MVFNet, MVFPrediction, SelfSupervision, Supervision, Weights
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet.tasks import TripletTask, identity_error
-from lib.papers.mvfnet.training import TERMS, load_method
+from lib.papers.mvfnet.training import load_method
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.train import train_run, train_runs
 from lib.tune import tune
@@ -50,19 +49,6 @@ def supervised(face: FaceModel, sets: Sets, batch_size: int = 6) -> TripletTask:
     return TripletTask(network(face), Supervision(face), *sets, batch_size=batch_size, seed=0)
 
 
-def overfit(task: TripletTask, batch: dict[str, Tensor], steps: int, lr: float) -> list[float]:
-    optimizer = torch.optim.Adam(task.model.parameters(), lr=lr)
-    task.model.train()
-    losses = []
-    for _ in range(steps):
-        loss = task.loss(task.model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
 def test_batches_depend_on_the_step_alone_and_are_shared_out(sets: Sets) -> None:
     sampler = TripletSampler(sets[0], 8, seed=3)
     a, b, c = (sampler(step).tensors() for step in (5, 5, 6))
@@ -89,16 +75,6 @@ def test_equation_6_at_and_beside_the_labels(face_model: FaceModel, sets: Sets) 
     assert torch.isclose(objective(Labels(batch), far)["coefficients"], torch.tensor(5.0 * K))
 
 
-def test_stage_1_learns_the_sum_of_its_terms_and_reports_the_true_error(face_model: FaceModel, sets: Sets) -> None:
-    task = supervised(face_model, sets, 8)
-    batch = task.batch(0)
-    terms = task.objective(task.model.eval(), batch)
-    assert torch.isclose(task.loss(task.model, batch), torch.stack(list(terms.values())).sum())
-    losses = overfit(task, batch, steps=40, lr=1e-3)
-    assert losses[-1] < 0.3 * losses[0]
-    assert set(task.validate(task.model.eval())) == {"val_mm"}
-
-
 def test_identity_error_measures_identity_after_alignment(face_model: FaceModel) -> None:
     alpha = torch.randn(3, K, generator=torch.Generator().manual_seed(0))
     truth = face_model.vertices(alpha)
@@ -107,23 +83,6 @@ def test_identity_error_measures_identity_after_alignment(face_model: FaceModel)
     zero = identity_error(face_model, 0 * alpha, truth)
     offset = (truth - face_model.mean)[:, face_model.face_index].norm(dim=-1).mean(1).numpy()
     assert np.all(zero > 0.3) and np.all(zero < offset)
-
-
-@pytest.mark.parametrize("run", ["v2", "v3", "v4"])
-def test_stage_2_learns_from_the_views_alone(run: str, face_model: FaceModel, sets: Sets) -> None:
-    photo, align = TERMS[run]
-    torch.manual_seed(0)
-    flow = build_flow("pwcnet_tiny").eval().requires_grad_(False) if align else None
-    objective = SelfSupervision(face_model, flow, Weights(lambda_6=10.0 * photo, lambda_7=0.1 * align), SIZE)
-    task = TripletTask(network(face_model), objective, *sets, batch_size=3, seed=0)
-    batch = task.batch(0)
-    assert set(batch) == {"images", "landmarks"}  # no label, no truth
-    terms = {"landmark"} | ({"photo"} if photo else set()) | ({"align"} if align else set())
-    assert set(objective(task.model, batch)) == terms
-    losses = overfit(task, batch, steps=6, lr=5e-4)
-    assert losses[-1] < losses[0]
-    shown = task.validate(task.model.eval())
-    assert set(shown) == {"val_mm"} | {f"val_{name}" for name in terms}
 
 
 def test_the_prior_adds_the_regularisation(face_model: FaceModel, sets: Sets) -> None:
