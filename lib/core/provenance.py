@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def packages(*further: str) -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
+            # a package that was built in place has no metadata; once imported it may tell its version itself
+            found[name] = getattr(sys.modules.get(name), "__version__", "absent")
     return found
 
 
