@@ -240,14 +240,10 @@ def test_a_trained_network_starts_the_fit(
     assert np.abs(found.fit.alpha - head.fit.alpha).max() > 0.05  # the start matters
 
 
-def test_a_network_of_an_unknown_kind_is_named(tmp_path):
-    for named, meta in (
-        ("'volume'", {"paper": "mvfnet", "network": "volume", "run": "x"}),
-        ("'voxels'", {"paper": "voxels"}),
-    ):
-        save_weights(tmp_path / "model.safetensors", torch.nn.Linear(1, 1), meta)
-        with pytest.raises(InputError, match=named):
-            load_method(tmp_path)
+def test_a_network_of_an_unknown_paper_is_named(tmp_path):
+    save_weights(tmp_path / "model.safetensors", torch.nn.Linear(1, 1), {"paper": "voxels"})
+    with pytest.raises(InputError, match="'voxels'"):
+        load_method(tmp_path)
 
 
 def test_out_must_be_a_folder(head, face_model, tmp_path):
