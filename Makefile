@@ -2,6 +2,7 @@
 #
 #   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
+#   make test-machines the fast tests as other processors and libraries would run them, one after the other
 #   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
 #   make lab           JupyterLab on the notebooks
 #   make benchmarks    time the renderer, the synthesis and one training step
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast lint format lab benchmarks tune photo-prior git-filters lock clean env
+.PHONY: repro test test-fast test-machines lint format lab benchmarks tune photo-prior git-filters lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -33,6 +34,20 @@ test: lint
 
 test-fast: env
 	@$(BIN)/python -m pytest -m "not slow"
+
+# What a processor offers changes last digits: each of these stands for another machine.
+MACHINES := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ATEN_CPU_CAPABILITY=avx512 \
+  ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell NUMBA_CPU_NAME=generic
+
+test-machines: env
+	@mkdir -p out/machines; failed=; for machine in $(MACHINES); do \
+	  echo "== $$machine"; \
+	  env $$machine $(BIN)/python -m pytest -m "not slow" -p no:cacheprovider > out/machines/$$machine.log 2>&1 || failed="$$failed $$machine"; \
+	  tail -n 1 out/machines/$$machine.log; \
+	done; \
+	for machine in $$failed; do echo "== failed with $$machine (out/machines/$$machine.log)"; \
+	  grep -E "^(FAILED|ERROR)" out/machines/$$machine.log; done; \
+	test -z "$$failed"
 
 lint: env
 	@echo "== ruff, mypy, and what each room of lib may import"

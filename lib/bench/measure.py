@@ -54,7 +54,7 @@ def write(folder: Path, group: str, table: pd.DataFrame) -> None:
     """`<group>.csv` with a column more, the slow-down against the fastest alternative; `<group>.json` says what made it."""
     table = table.assign(times_best=table["ms"] / table.groupby(KEY)["ms"].transform("min"))
     atomic_write_text(folder / f"{group}.csv", table.to_csv(index=False, float_format="%.4g"))
-    atomic_write_json(folder / f"{group}.json", origin())
+    atomic_write_json(folder / f"{group}.json", origin("pytorch3d"))
 
 
 def page(tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> str:
@@ -66,7 +66,7 @@ def page(tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> str:
     ]
     for group, (table, made) in tables.items():
         machine = made["hardware"]
-        versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("python", "torch", "numba"))
+        versions = ", ".join(f"{name} {made['packages'][name]}" for name in ("python", "torch", "numba", "pytorch3d"))
         lines += [
             f"## {group.capitalize()}\n",
             f"{machine['cpu']}, {machine['cores']} cores; {machine['gpu'] or 'no GPU'}; {versions}; "

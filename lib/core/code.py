@@ -44,7 +44,8 @@ def meaning(path: Path) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             kept = [line for line in node.body if not _is_text(line)]
             node.body = kept or ([] if isinstance(node, ast.Module) else [ast.Pass()])
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    text = ast.unparse(tree).replace('"', "'")  # Python 3.12 chooses other quotes around f-strings than 3.11
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_text(line: ast.stmt) -> bool:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,14 @@ def packages(*further: str) -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
+            # a package that was built in place has no metadata; once imported it may tell its version itself
+            found[name] = getattr(sys.modules.get(name), "__version__", "absent")
     return found
 
 
-def origin() -> dict[str, Any]:
-    """What every result says of its making: `hardware`, `commit`, `dirty` and `packages`."""
-    return {"hardware": hardware(), **commit(), "packages": packages()}
+def origin(*further: str) -> dict[str, Any]:
+    """What every result says of its making: `hardware`, `commit`, `dirty` and `packages`, these with `further` ones."""
+    return {"hardware": hardware(), **commit(), "packages": packages(*further)}
 
 
 def _left_out(facts: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
+from lib.core.views import VIEWS
 from lib.datasets.folder import data_root
 from lib.fit.single import LabelFit
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
@@ -119,7 +120,7 @@ def _problem(a: dict[str, Any], deep: bool) -> str | None:
     g, s = len(a["group_subject"]), len(a["subject"])
     if a["split"].shape != (g,) or a["group_subject"].shape != (g,):
         return f"split and group_subject of one length, found {a['split'].shape} and {a['group_subject'].shape}"
-    for name, limit in (("group", g), ("group_subject", s), ("side", 3), ("split", len(SPLITS))):
+    for name, limit in (("group", g), ("group_subject", s), ("side", len(VIEWS)), ("split", len(SPLITS))):
         if a[name].size and not (0 <= a[name].min() and a[name].max() < limit):
             return f"{name} in 0..{limit - 1}, found {a[name].min()}..{a[name].max()}"
     if len(np.unique(np.stack([a["group_subject"], a["split"]]), axis=1).T) != len(np.unique(a["group_subject"])):
@@ -276,7 +277,7 @@ class Packer:
         def main(options: Namespace) -> None:
             params = options.params
             use(params)
-            config = from_dict(self.config, section(params, f"data.{self.name}"), f"params.yaml: data.{self.name}")
+            config: Any = from_dict(self.config, section(params, f"data.{self.name}"), f"params.yaml: data.{self.name}")
             out = options.out or pack_path(str(section(params, "profile")), self.name)
             root = options.root or data_root(params, self.name)
             groups = self.make(root, out, config, options.face_model, options.workers)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.core.views import TARGET_YAW
+from lib.core.views import FRONT, LEFT, RIGHT, TARGET_YAW
 from lib.datasets.pack import JITTER, ROW, SPLITS, margin, read_pack
 from lib.landmarks.crops import mirror_image, mirror_landmarks, mirror_vertices, mirror_weak_camera
 from lib.morphable.model import FaceModel
@@ -124,11 +124,6 @@ class TripletSet:
         groups = (int(self._rows["group"][fronts[0]]) for fronts, _, _ in self._triplets)
         return bool(self._truth_row) and all(group in self._truth_row for group in groups)
 
-    def subject_of(self, index: Tensor | np.ndarray) -> list[str]:
-        """Names of the subjects of groups `index` (B,)."""
-        groups = [int(self._rows["group"][self._triplets[int(i)][0][0]]) for i in index]
-        return [self.subjects[self._group_subject[g]] for g in groups]
-
     def batch(
         self,
         index: Tensor | np.ndarray,
@@ -201,7 +196,7 @@ class TripletSet:
     def _mirror(self, batch: TripletBatch, flip: Tensor) -> TripletBatch:
         """Mirror the faces where `flip` (B,) is true: pixels, cameras, landmarks, coefficients, and left for right."""
         b = {name: value[flip] for name, value in batch.tensors().items()}
-        swap = [0, 2, 1]
+        swap = [FRONT, RIGHT, LEFT]
         scale, R, t2d = mirror_weak_camera(b["scale"][:, swap], b["R"][:, swap], b["t2d"][:, swap], self.size)
         mirrored = {
             "images": mirror_image(b["images"][:, swap]),

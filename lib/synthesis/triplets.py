@@ -7,6 +7,7 @@ one that methods assume, so that nothing but the method is approximate.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,8 @@ class StudioTriplets:
 
     def take(self, rows: Tensor) -> "StudioTriplets":
         """Some of the faces, by their numbers (B',)."""
-        return StudioTriplets(**{name: None if x is None else x[rows] for name, x in vars(self).items()})
+        chosen: dict[str, Any] = {name: None if x is None else x[rows] for name, x in vars(self).items()}
+        return StudioTriplets(**chosen)
 
 
 def render_triplets(

@@ -104,7 +104,7 @@ class Twin:
         )
         def main(options: Namespace) -> None:
             use(options.params)
-            config = from_dict(self.config, section(options.params, self.section), f"params.yaml: {self.section}")
+            config: Any = from_dict(self.config, section(options.params, self.section), f"params.yaml: {self.section}")
             out = Path(options.out or Path("data") / str(section(options.params, "profile")) / self.folder)
             root = getattr(config, "root", None)
             if root and self.count:

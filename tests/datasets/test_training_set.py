@@ -13,7 +13,6 @@ from lib.datasets.training.twin import (
     TrainingSetConfig,
     make_shard,
     make_twin,
-    shard_path,
     split_of,
 )
 from lib.landmarks.ibug68 import SWAP68
@@ -121,23 +120,23 @@ def test_missing_and_damaged_shards_are_named(root, people, tmp_path):
         TrainingSet(tmp_path / "empty", "train", people.model)
     with pytest.raises(InputError, match="found 'dev'"):
         TrainingSet(root, "dev", people.model)
-    damaged = shard_path(root, 1) / "images.npy"
+    damaged = root / "shard_001" / "images.npy"
     damaged.write_bytes(damaged.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"shard_001.images\.npy: not a readable"):
         TrainingSet(root, "train", people.model)
     damaged.unlink()
     with pytest.raises(InputError, match="shard_001: lacks images"):
         TrainingSet(root, "train", people.model)
-    shutil.rmtree(shard_path(root, 1))
+    shutil.rmtree(root / "shard_001")
     with pytest.raises(InputError, match="shard_001: a shard is missing"):
         TrainingSet(root, "train", people.model)
 
 
 def test_mixed_or_misshapen_shards_are_refused(root, people):
-    arrays = {name: np.array(value) for name, value in load_arrays(shard_path(root, 1)).items()}
-    save_arrays(shard_path(root, 1), arrays | {"signature": "other"})
+    arrays = {name: np.array(value) for name, value in load_arrays(root / "shard_001").items()}
+    save_arrays(root / "shard_001", arrays | {"signature": "other"})
     with pytest.raises(InputError, match="other settings"):
         TrainingSet(root, "train", people.model)
-    save_arrays(shard_path(root, 1), arrays | {"vertices": arrays["vertices"][:, :100]})
+    save_arrays(root / "shard_001", arrays | {"vertices": arrays["vertices"][:, :100]})
     with pytest.raises(InputError, match="another face model"):
         TrainingSet(root, "train", people.model)

@@ -93,10 +93,11 @@ def changed_stages(tmp_path, stages, file, edit):
     shutil.copytree(ROOT / "notebooks", tree / "notebooks")
     path = tree / file
     path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
-    before = flat(yaml.safe_load((ROOT / "code.yaml").read_text()))
+    names = [key for _, listed in stages.values() for key in listed]
+    before = flat(code.hashes(names))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tree)
-        after = flat(code.hashes(key for _, listed in stages.values() for key in listed))
+        after = flat(code.hashes(names))
     changed = {key for key in before if before[key] != after[key]}
     return {name.split("@")[0] for name, (_, listed) in stages.items() if changed & set(listed)}
 

@@ -1,11 +1,13 @@
 """The drawing of heads, and the figures of notebooks 01 and 02 that rest on it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, intrinsics
 from lib.report import renderer_figures
+from lib.report.curves import training_curves
 from lib.report.draw import draw, heads
 from lib.report.plots import save
 
@@ -43,9 +45,20 @@ def test_figures_of_the_renderer(face_model, tmp_path):
 
 def test_backends_are_read_from_the_benchmarks(tmp_path):
     path = tmp_path / "renderer.csv"
-    rows = ["rasterize,torch,224,1,8,20.5,1", "rasterize,numba,224,1,8,2.5,0.99999"]
-    rows += ["rasterize,numba,64,1,8,1,1", "rasterize,numba,224,2,8,1,1"]  # another size, other threads
-    path.write_text("\n".join(["benchmark,variant,size,threads,items,ms,same_faces", *rows]) + "\n")
+    rows = ["rasterize,torch,224,8,20.5,1", "rasterize,numba,224,8,2.5,0.99999", "rasterize,numba,64,8,1,1"]
+    path.write_text("\n".join(["benchmark,variant,size,items,ms,same_faces", *rows]) + "\n")
     table = renderer_figures.backends(path)
     assert table["rasterize"].to_dict() == {"torch": 20.5, "numba": 2.5}
     assert table["same face as torch (%)"].to_dict() == pytest.approx({"torch": 100, "numba": 99.999})
+
+
+def test_curves_of_training():
+    histories = {
+        "v1": pd.DataFrame(
+            {"step": [0, 10], "train_loss": [3.0, 1.0], "val_mm": [2.0, 1.5], "val_landmark": [1.0, 0.5]}
+        ),
+        "v2": pd.DataFrame({"step": [0, 10], "train_loss": [2.0, 1.0], "val_mm": [1.9, 1.4]}),
+    }
+    figure = training_curves(histories, "seed 0")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["train loss", "error (mm)", "val landmark"]
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 1]

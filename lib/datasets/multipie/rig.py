@@ -37,9 +37,6 @@ class Rig:
     blur: np.ndarray  # (C,) as a share of the height
     walls: np.ndarray  # (C, H, W, 3) float32 background under full light
 
-    def index(self, token: str) -> int:
-        return self.tokens.index(token)
-
 
 def make_rig(tokens: tuple[str, ...], rng: np.random.Generator) -> Rig:
     """Set up all 15 cameras and keep those named by `tokens`; a camera does not depend on which others are kept."""

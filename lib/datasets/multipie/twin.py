@@ -141,8 +141,8 @@ class Lab:
             corner, size = _window(screen[0, :, :2])
             rgb, mask = studio.render(
                 np.repeat(normals, m, 0), np.repeat(albedo[None], m, 0),
-                np.repeat(screen - np.array([*corner, 0], np.float32), m, 0), np.repeat(viewer[None], m, 0), lamps, size,
-                supersample=self.supersample,
+                np.repeat(screen - np.array([*corner, 0], np.float32), m, 0), np.repeat(viewer[None], m, 0), lamps,
+                (size[0], size[1]), supersample=self.supersample,
             )  # fmt: skip
             sensors = rig_sensors(self.rig, np.full(m, c), rng)
             part = (slice(corner[1], corner[1] + size[1]), slice(corner[0], corner[0] + size[0]))

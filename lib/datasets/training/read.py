@@ -35,10 +35,6 @@ class Batch:
     yaw: Tensor
     mirrored: Tensor
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device."""
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
-
 
 class TrainingSet:
     """One split of the training twin.

@@ -17,7 +17,6 @@ Arrays of a shard with S subjects, V views and N vertices (lengths in mm, pixels
     signature                    hash of settings and face model
 """
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -51,6 +50,7 @@ class TrainingSetConfig:
 
     @property
     def n_shards(self) -> int:
+        """How many shards hold all subjects."""
         return -(-self.n_subjects // self.shard_size)
 
 
@@ -133,11 +133,6 @@ def make_shard(people: People, config: TrainingSetConfig, index: int) -> dict[st
         "split": split_of(config)[first : first + s],
         "subject": np.array([f"t{i:06d}" for i in range(first, first + s)]),
     }
-
-
-def shard_path(root: str | Path, index: int) -> Path:
-    """Where shard `index` of the set in folder `root` is."""
-    return Path(root) / f"shard_{index:03d}"
 
 
 def _write(part: Part) -> None:

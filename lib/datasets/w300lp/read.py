@@ -16,6 +16,7 @@ import numpy as np
 
 from lib.core.arrays import load_mat, numbers
 from lib.core.errors import InputError
+from lib.core.views import VIEWS
 from lib.datasets.folder import Folder, read_picture
 from lib.datasets.pose_label import SIZE, Label, read_label
 
@@ -95,7 +96,7 @@ class W300LP(Folder):
         super().__init__(root, "w300lp", strict)
         self.reference, self.fill = reference, fill
         self.y_flipped = self.filled = 0
-        self.without = {"front": 0, "left": 0, "right": 0}
+        self.without = dict.fromkeys(VIEWS, 0)
         self.files: dict[str, dict[int, Path]] = {}
         for subset in SUBSETS:
             for part in (subset, f"{subset}_Flip"):

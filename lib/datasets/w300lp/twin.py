@@ -82,6 +82,7 @@ class W300LPConfig:
 
     @property
     def n_shards(self) -> int:
+        """How many jobs make all faces."""
         return -(-self.n_faces // SHARD)
 
 
