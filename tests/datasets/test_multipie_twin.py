@@ -8,7 +8,7 @@ from lib.core.errors import InputError
 from lib.datasets.multipie.pack import cut, pack, select
 from lib.datasets.multipie.read import CAMERAS, EXPRESSIONS, Group, MultiPie
 from lib.datasets.multipie.rig import head_cameras, make_rig
-from lib.datasets.multipie.twin import Lab, MultiPieConfig, draw_recordings, make_twin, performed, subject_ids
+from lib.datasets.multipie.twin import Lab, MultiPieConfig, draw_recordings, make_twin, subject_ids
 from lib.datasets.pack import crop_picture, margin, read_pack
 from lib.datasets.triplets import TripletSet
 from lib.renderers.cameras import matrix_to_euler
@@ -85,17 +85,6 @@ def test_flashes_light_the_side_they_stand_on(people):
     assert brightness[0] < min(brightness[1:4]) and abs(brightness[0] - brightness[4]) < 0.5
     # sensor noise aside, the wall does not know about the head
     assert np.array_equal(images[0, 1, :20, :20], images[0, 3, :20, :20])
-
-
-def test_expressions_are_performed(people):
-    rng = np.random.default_rng(0)
-    size = {
-        name: np.mean([np.abs(performed(people, name, rng)).max() for _ in range(4)]) for name in EXPRESSIONS.values()
-    }
-    assert size["neutral"] < 3 < min(value for name, value in size.items() if name != "neutral")
-    mouth = people.landmarks[[62, 66]]
-    open_ = people.mean[mouth] + performed(people, "scream", rng)[mouth]
-    assert open_[0, 1] - open_[1, 1] > 10  # mm
 
 
 def test_draws_vary_and_ids_have_gaps():

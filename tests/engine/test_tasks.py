@@ -15,7 +15,6 @@ from lib.models.siamese import Siamese3DMM
 from lib.morphable.model import FaceModel
 from lib.papers.siamese.face import build
 from lib.papers.siamese.training import SiameseTask
-from lib.renderers.cameras import PerspectiveCamera
 from tests.packs import training_arrays
 
 SIZE, S = 32, 24
@@ -62,17 +61,6 @@ def test_batches_depend_on_the_step_alone_and_are_shared_out(data: TrainingSet, 
     assert [len(h) for h in halves] == [4, 4]
     single = SiameseTask(siamese.build("sv", face3dmm, "resnet_tiny"), data, data, 8, 3)
     assert single.batch(0)["images"].shape == (8, 1, 3, SIZE, SIZE)
-
-
-def test_the_cameras_of_a_batch_explain_its_landmarks(data: TrainingSet, face3dmm: Siamese3DMM) -> None:
-    """Mirrored or not: projecting a sample's scan with its cameras gives its landmarks, front before left and right."""
-    batch = SiameseTask(siamese.build("mv_add", face3dmm, "resnet_tiny"), data, data, 16, 0).batch(0)
-    camera = PerspectiveCamera(*(batch[k].flatten(0, 1) for k in ("K", "R", "t")))
-    points = batch["vertices"][:, face3dmm.landmarks].repeat_interleave(3, 0)
-    uv = camera.project(points)[..., :2].view(16, 3, 68, 2)
-    assert (uv - batch["landmarks"]).abs().max() < 0.1
-    nose = uv[:, :, 30, 0] - uv[:, :, [0, 16], 0].mean(-1)
-    assert torch.all(nose[:, 1] < nose[:, 0]) and torch.all(nose[:, 0] < nose[:, 2])
 
 
 def test_public_vgg_weights_are_read_and_others_refused(tmp_path: Path) -> None:

@@ -76,26 +76,6 @@ def test_a_term_without_weight_is_not_computed_and_landmarks_alone_render_nothin
     assert set(loss.terms(s.vertices, s.camera, s.images, s.landmarks)) == {"landmark"}
 
 
-def test_mirrored_triplets_cost_the_same(face_model):
-    """The mirror image, left and right swapped, has the same photometric and landmark terms up to rasterisation."""
-    from lib.landmarks.crops import mirror_landmarks
-
-    s = scene(face_model, 2, seed=12)
-    loss = SelfSupervision(face_model, None, NO_ALIGN, 64)
-    order = torch.tensor([0, 2, 1])
-    sign = torch.tensor([-1.0, 1.0, 1.0])
-    rows = (torch.arange(2)[:, None] * 3 + order).flatten()
-    t2d = s.camera.t2d[rows] * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0])
-    camera = WeakPerspectiveCamera(s.camera.scale[rows], sign[:, None] * s.camera.R[rows] * sign, t2d)
-    a = loss.terms(s.vertices, moved(s.camera, 0, 1.0), s.images, s.landmarks)
-    mirrored = face_model.mirrored(s.vertices)
-    b = loss.terms(
-        mirrored, moved(camera, 0, -1.0), s.images[:, order].flip(-1), mirror_landmarks(s.landmarks[:, order], 64)
-    )
-    assert float(b["landmark"]) == pytest.approx(float(a["landmark"]), rel=1e-3)
-    assert float(b["photo"]) == pytest.approx(float(a["photo"]), rel=0.02)
-
-
 def test_bad_arguments(face_model):
     with pytest.raises(ValueError, match="no flow"):
         SelfSupervision(face_model, None, Weights(), 64)

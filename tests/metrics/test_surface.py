@@ -72,17 +72,6 @@ def test_closest_is_the_brute_force_minimum(seed: int, spread: float) -> None:
     )
 
 
-def test_incident_distance_is_an_upper_bound_and_exact_near_the_surface() -> None:
-    vertices, faces = relief(40, 150)
-    rng = np.random.default_rng(2)
-    points = vertices[rng.integers(0, len(vertices), 200)] + rng.normal(0, 4, (200, 3))
-    query = MeshQuery(vertices, faces)
-    exact = np.linalg.norm(points - query.closest(points), axis=1)
-    incident = np.linalg.norm(points - query.closest_on_incident(points), axis=1)
-    assert (incident >= exact - 1e-9).all()
-    assert np.median(incident - exact) < 0.01
-
-
 def test_normals_and_boundary() -> None:
     vertices, faces = sphere(30, 10.0)
     normals = vertex_normals(vertices, faces)

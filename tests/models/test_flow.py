@@ -100,16 +100,6 @@ def test_autocast_changes_little_and_stays_float32():
     assert (mixed - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
-def test_light_is_levelled():
-    """The narrowed network sees hardly any difference between an image and the same with gain and offset."""
-    torch.manual_seed(0)
-    net = load_flow("pwcnet_tiny", None)
-    x = torch.rand(1, 3, 64, 64)
-    top = net.features(x)[-1]
-    other = net.features(0.6 * x + 0.2)[-1]
-    assert (top - other).norm() < 0.05 * top.norm()
-
-
 def test_refuses_images_of_different_shape():
     with pytest.raises(ValueError, match="two batches"):
         load_flow("pwcnet_tiny", None)(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 32))
@@ -227,12 +217,3 @@ def test_own_file_round_trip(tmp_path):
 def test_a_missing_own_file_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(InputError, match="run the stage"):
         load_flow("pwcnet_tiny", tmp_path / "absent.safetensors")
-
-
-def test_raft_is_what_torchvision_computes():
-    torch.manual_seed(6)
-    raft = load_flow("raft_small", None)
-    a, b = torch.rand(2, 1, 3, 128, 136)
-    with torch.no_grad():
-        expected = raft.net(2 * a - 1, 2 * b - 1)[-1]
-        torch.testing.assert_close(raft(a, b), expected, rtol=1e-4, atol=1e-3)

@@ -9,7 +9,6 @@ import torch
 from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese
 from lib.models.base import Views
-from lib.models.parts.camera_frame import crop_ray_camera, unmirror_camera
 from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.face import procrustes
 from lib.renderers.cameras import PerspectiveCamera
@@ -59,28 +58,6 @@ def test_wrong_number_of_views_is_refused(face: Siamese3DMM) -> None:
         siamese.build("mv_add", face, "resnet_tiny")(*crops(1, 2))
     with pytest.raises(ValueError, match="one view"):
         siamese.build("sv", face, "resnet_tiny")(*crops(1, 2))
-
-
-def test_zero_outputs_put_a_frontal_face_in_the_middle_of_the_crop() -> None:
-    _, K = crops(5, 1)
-    camera = crop_ray_camera(torch.zeros(5, 4), torch.zeros(5, 3), K[:, 0], SIZE, span_mm=165.0)
-    points = torch.tensor([[0.0, 0, 0], [82.5, 0, 0], [-82.5, 0, 0]]).expand(5, 3, 3)
-    uv = camera.project(points)
-    assert torch.allclose(uv[:, 0, :2], torch.full((5, 2), SIZE / 2), atol=1e-3)
-    width = (uv[:, 1, :2] - uv[:, 2, :2]).norm(dim=-1)
-    # the ray's obliquity stretches the image by a little: the span fills the crop to within that
-    assert torch.all((width / SIZE - 1).abs() < 0.06)
-
-
-def test_a_mirrored_camera_sees_the_mirrored_head_in_the_mirrored_image() -> None:
-    g = torch.Generator().manual_seed(2)
-    _, K = crops(6, 1)
-    camera = crop_ray_camera(0.3 * torch.randn(6, 4, generator=g), torch.randn(6, 3, generator=g), K[:, 0], SIZE, 165.0)
-    points = 50 * torch.randn(6, 9, 3, generator=g)
-    mirrored = unmirror_camera(camera, torch.ones(6, dtype=torch.bool), SIZE)
-    uv, uv_m = camera.project(points), mirrored.project(points * torch.tensor([-1.0, 1, 1]))
-    assert torch.allclose(uv_m[..., 0], SIZE - uv[..., 0], atol=1e-3)
-    assert torch.allclose(uv_m[..., 1], uv[..., 1], atol=1e-3)
 
 
 def test_merge_block_starts_as_the_mean_of_the_views(face: Siamese3DMM) -> None:

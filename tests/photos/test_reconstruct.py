@@ -9,11 +9,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
+from lib.core.files import save_npz_atomic
 from lib.core.mesh import read_mesh
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
+from lib.models import siamese
+from lib.models.mvfnet import MVFNet
+from lib.models.peers.regressor import SingleRegressor
+from lib.models.siamese import Siamese3DMM
 from lib.papers import load_method
 from lib.photos.demo import make_triplet, triplet_errors
 from lib.photos.head import reconstruct, view_names, write_head
@@ -98,18 +105,13 @@ def test_reconstruction_beats_the_mean_face(head, triplet, face_model):
     assert head.reprojection_percent() < 2.5
 
 
-def test_colours_of_views_are_matched(face_model, triplet, marks, tmp_path):
-    from PIL import Image
-
-    paths = []
-    for i, path in enumerate(triplet.paths):
+def test_colours_of_views_are_matched(face_model, triplet, marks, head, tmp_path):
+    paths = [tmp_path / path.name for path in triplet.paths]
+    for i, (path, copy) in enumerate(zip(triplet.paths, paths, strict=True)):
         image = np.asarray(Image.open(path), np.float32) * (0.8 if i == 0 else 1.0)
-        Image.fromarray(image.astype(np.uint8)).save(tmp_path / path.name)
-        paths.append(tmp_path / path.name)
+        Image.fromarray(image.astype(np.uint8)).save(copy)
     changed = reconstruct(paths, face_model, SETTINGS, landmarks=marks)
-    plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
-    ratio = changed.texture.gains[0] / plain.texture.gains[0]
-    np.testing.assert_allclose(ratio, 1 / 0.8, rtol=0.06)
+    np.testing.assert_allclose(changed.texture.gains[0] / head.texture.gains[0], 1 / 0.8, rtol=0.06)
 
 
 def test_glb_reads_back_elsewhere(folder, head):
@@ -142,12 +144,6 @@ def test_parameters_reproject_to_the_landmarks(folder, head):
     assert len(content["identity"]) == 30 and content["versions"]["face_model"]
 
 
-def test_same_input_same_output(face_model, triplet, marks, head):
-    again = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
-    assert again.vertices.tobytes() == head.vertices.tobytes()
-    assert again.texture.image.tobytes() == head.texture.image.tobytes()
-
-
 def test_dense_refinement_agrees_with_itself_and_helps(face_model, triplet, marks):
     loose = replace(SETTINGS, fit=FitOptions(noise_mm=6, identity_weight=3))
     face = face_model.face_index.numpy()
@@ -164,9 +160,11 @@ def test_dense_refinement_agrees_with_itself_and_helps(face_model, triplet, mark
     assert again.vertices.tobytes() == after.vertices.tobytes()
 
 
-def test_single_view_works(face_model, triplet, marks, tmp_path):
-    head = reconstruct(triplet.paths[1:2], face_model, SETTINGS, landmarks=marks)
+def test_single_view_works(face_model, triplet, marks):
+    head, again = (reconstruct(triplet.paths[1:2], face_model, SETTINGS, landmarks=marks) for _ in range(2))
     assert len(head.fit.cameras) == 1 and np.isfinite(head.vertices).all()
+    assert again.vertices.tobytes() == head.vertices.tobytes()  # the same input, the same output
+    assert again.texture.image.tobytes() == head.texture.image.tobytes()
 
 
 def test_failed_command_leaves_nothing(tmp_path, capsys, face_model_files):
@@ -193,14 +191,8 @@ def test_method_without_checkpoint_says_what_there_is():
         find_run("mv_nothing", "none")
 
 
-@pytest.mark.parametrize(("run", "views"), [("sv", 1), ("mv_concat", 3)])
-def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks, tmp_path, monkeypatch):
-    """A network in the form that lib.train writes; its last layer is set so that it sees one known face everywhere."""
-    from lib.core.checkpoint import save_weights
-    from lib.core.files import save_npz_atomic
-    from lib.models import siamese
-    from lib.models.siamese import Siamese3DMM
-
+def siamese_network(run, face_model, root):
+    """The network of a run whose 3DMM is the face model's own first modes; its last layer, and its header."""
     modes = 8
     arrays = {
         "mean": face_model.mean.numpy(), "basis": face_model.id_basis[:modes].numpy(),
@@ -208,61 +200,48 @@ def test_a_trained_network_starts_the_fit(run, views, face_model, triplet, marks
         "faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(),
         "face_index": face_model.face_index.numpy(), "explained": np.ones((), np.float32),
     }  # fmt: skip
-    root = tmp_path / "data" / "quick"
     save_npz_atomic(root / "siamese_3dmm.npz", **arrays)
     network = siamese.build(run, Siamese3DMM(arrays), "resnet_tiny", None)
-    last = network.shape[-1] if run == "sv" else network.merge.mlp[-1]
+    return network, network.shape[-1] if run == "sv" else network.merge.mlp[-1], {"mirror_view": None}
+
+
+def mvfnet_network(run, face_model, root):
+    size = {"n_id": 6, "n_exp": 4}
+    if run == "v4":
+        network = MVFNet(face_model, "resnet_tiny", **size, mirror_view=2)
+        return network, network.shape[-1], {"n_views": 3, "mirror_view": 2, **size}
+    network = SingleRegressor(face_model, "resnet_tiny", **size, n_alb=5)
+    return network, network.shape[-1], {"n_alb": 5, **size}
+
+
+@pytest.mark.parametrize(
+    ("paper", "make", "run", "views"),
+    [
+        ("siamese", siamese_network, "sv", 1),
+        ("siamese", siamese_network, "mv_concat", 3),
+        ("mvfnet", mvfnet_network, "v4", 3),
+        ("mvfnet", mvfnet_network, "tran", 1),
+    ],
+)
+def test_a_trained_network_starts_the_fit(
+    paper, make, run, views, face_model, face_model_files, triplet, marks, head, tmp_path, monkeypatch
+):
+    """A network in the form that lib.train writes; its last layer is set so that it sees one known face everywhere."""
+    network, last, meta = make(run, face_model, tmp_path / "data/quick")
     last.weight.data.zero_()
-    last.bias.data = torch.linspace(-1, 1, modes)
-    meta = {"paper": "siamese", "run": run, "backbone": "resnet_tiny", "mirror_view": None, "image_size": 64}
-    save_weights(root / "runs/siamese" / f"{run}-s0" / "model.safetensors", network, meta)
+    last.bias.data = torch.linspace(-1, 1, last.out_features)
+    meta |= {"paper": paper, "run": run, "backbone": "resnet_tiny", "image_size": 64}
+    save_weights(tmp_path / f"data/quick/runs/{paper}/{run}-s0/model.safetensors", network, meta)
+    (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
     monkeypatch.chdir(tmp_path)
     found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=trained(run, face_model))
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
     assert np.isfinite(found.vertices).all()
-    plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
-    assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters
+    assert np.abs(found.fit.alpha - head.fit.alpha).max() > 0.05  # the start matters
 
 
-@pytest.mark.parametrize(("run", "views"), [("v4", 3), ("tran", 1)])
-def test_mvfnet_and_its_peers_start_the_fit(
-    run, views, face_model, face_model_files, triplet, marks, tmp_path, monkeypatch
-):
-    """The header says what kind of network it is; its identity coefficients are those of the face model itself."""
-    from lib.core.checkpoint import save_weights
-    from lib.models.mvfnet import MVFNet
-    from lib.models.peers.regressor import SingleRegressor
-
-    size = {"n_id": 6, "n_exp": 4}
-    if views == 3:
-        network = MVFNet(face_model, "resnet_tiny", **size, mirror_view=2)
-        meta = {"network": "mvfnet", "n_views": 3, "mirror_view": 2, **size}
-    else:
-        network = SingleRegressor(face_model, "resnet_tiny", **size, n_alb=5)
-        meta = {"network": "single", "n_alb": 5, **size}
-    network.shape[-1].weight.data.zero_()
-    network.shape[-1].bias.data = torch.linspace(-1, 1, network.shape[-1].out_features)
-    meta |= {"paper": "mvfnet", "run": run, "backbone": "resnet_tiny", "image_size": 64}
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
-    save_weights(tmp_path / "data/quick/runs/mvfnet" / f"{run}-s0" / "model.safetensors", network, meta)
-    monkeypatch.chdir(tmp_path)
-    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=trained(run, face_model))
-    assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
-    plain = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks)
-    assert np.abs(found.fit.alpha - plain.fit.alpha).max() > 0.05  # the start matters
-
-
-def test_a_network_of_an_unknown_kind_is_named(tmp_path):
-    from torch import nn
-
-    from lib.core.checkpoint import save_weights
-    from lib.papers import load_method
-
-    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"paper": "mvfnet", "network": "volume", "run": "x"})
-    with pytest.raises(InputError, match="'volume'"):
-        load_method(tmp_path)
-    save_weights(tmp_path / "model.safetensors", nn.Linear(1, 1), {"paper": "voxels"})
+def test_a_network_of_an_unknown_paper_is_named(tmp_path):
+    save_weights(tmp_path / "model.safetensors", torch.nn.Linear(1, 1), {"paper": "voxels"})
     with pytest.raises(InputError, match="'voxels'"):
         load_method(tmp_path)
 

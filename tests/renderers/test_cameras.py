@@ -83,18 +83,6 @@ def test_weak_perspective_known_values():
     torch.testing.assert_close(camera.project(X), torch.tensor([[[50.0, 60.0, -5.0], [70.0, 40.0, 5.0]]]))
 
 
-def test_a_far_pinhole_is_a_weak_perspective_camera():
-    R = rotation(0.3, -0.2, 0.1)[None]
-    X = torch.randn(1, 50, 3, dtype=D, generator=torch.Generator().manual_seed(0)) * 60
-    far = 1e7
-    pinhole = PerspectiveCamera(
-        intrinsics(torch.tensor([2 * far], dtype=D), 50, 60), R, torch.tensor([[0, 0, far]], dtype=D)
-    )
-    weak = WeakPerspectiveCamera(torch.tensor([2.0], dtype=D), R, torch.tensor([[50.0, 60.0]], dtype=D))
-    torch.testing.assert_close(pinhole.project(X)[..., :2], weak.project(X)[..., :2], atol=5e-3, rtol=0)
-    torch.testing.assert_close(pinhole.project(X)[..., 2] - far, weak.project(X)[..., 2], atol=1e-6, rtol=0)
-
-
 def test_look_at_centres_the_target_and_inverts_center():
     eye = torch.tensor([[300.0, 100.0, 800.0], [-50.0, 700.0, 20.0]], dtype=D)
     target = torch.tensor([[5.0, 0.0, 10.0], [0.0, 0.0, 0.0]], dtype=D)

@@ -124,26 +124,6 @@ def test_radiance_to_shading_matches_the_integral():
 # --- the renderer
 
 
-def test_a_lit_sphere_looks_as_computed():
-    vertices, faces = sphere(60, 80)
-    _, weak = cameras(1, 64)
-    weak.R = torch.eye(3)[None]
-    sh = torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0))
-    albedo = torch.tensor([0.8, 0.5, 0.3]).expand(len(vertices), 3)
-    out = Renderer(faces, 64)(vertices[None], weak, albedo, sh, background=torch.tensor([0.1, 0.2, 0.3])[:, None, None])
-    m = out.mask[0]
-    assert abs(float(m.sum()) - math.pi * (80 * 64 / 200) ** 2) < 12
-    v, u = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
-    x, y = (u - 0.51 * 64) / (80 * 0.32), (0.48 * 64 - v) / (80 * 0.32)
-    core = m & (x * x + y * y < 0.9)
-    n = torch.stack([x, y, (1 - x * x - y * y).clamp(min=0).sqrt()], -1)
-    torch.testing.assert_close(out.normals[0].permute(1, 2, 0)[core], n[core], atol=0.02, rtol=0)
-    want = shade(n, sh[0]) * albedo[0]
-    torch.testing.assert_close(out.image[0].permute(1, 2, 0)[core], want[core], atol=0.05, rtol=0)
-    assert bool((out.image[0][:, ~m] == torch.tensor([0.1, 0.2, 0.3])[:, None]).all())
-    assert not bool(out.depth[0][~m].any()) and abs(float(out.depth[0][m].min()) + 80) < 0.5
-
-
 def test_no_light_gives_the_bare_albedo_and_one_light_serves_a_batch():
     vertices, faces = sphere(8, 10)
     camera, _ = cameras(2, 24)
