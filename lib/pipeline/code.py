@@ -8,11 +8,13 @@ changes none. `make repro` and `make format` write the file anew before anything
 """
 
 import re
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lib.core.code import code_hash, module_file, notebook_hash
+from lib.core.command import command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
 from lib.pipeline.graph import Step, read_graph
@@ -49,8 +51,8 @@ def exists(key: str) -> bool:
 def problems(stages: Stages) -> list[str]:
     """What is wrong with the stages, given as name -> (command, keys of code.yaml that it lists)."""
     found = []
-    for name, (command, listed) in stages.items():
-        wanted = keys(command)
+    for name, (cmd, listed) in stages.items():
+        wanted = keys(cmd)
         found += [f"{name} runs {key}, which does not exist" for key in wanted if not exists(key)]
         found += [f"{name} does not list {key} of code.yaml" for key in wanted if key not in listed]
         found += [f"{name} lists {key} of code.yaml but does not run it" for key in listed if key not in wanted]
@@ -105,13 +107,10 @@ def commands(steps: Iterable[Step]) -> Stages:
     }
 
 
-def main() -> int:
+@command(__doc__)
+def main(options: Namespace) -> None:
     """Command line; 0 when code.yaml is right, now at the latest."""
-    try:
-        print("code.yaml: written anew" if refresh(commands(read_graph().values())) else "code.yaml: up to date")
-    except InputError as error:
-        raise SystemExit(str(error)) from error
-    return 0
+    print("code.yaml: written anew" if refresh(commands(read_graph().values())) else "code.yaml: up to date")
 
 
 if __name__ == "__main__":

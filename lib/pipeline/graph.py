@@ -58,7 +58,8 @@ def read_graph() -> dict[str, Step]:
     for order, stage in enumerate(stages):
         meta = {key: str(value) for key, value in (stage.meta or {}).items()}
         needs = {other.addressing for other in graph.successors(stage)}
-        steps[stage.addressing] = Step(stage.addressing, order, needs, stage=stage, **meta)
+        cores, paper, label = meta.get("cores", "1"), meta.get("paper", ""), meta.get("label", "")
+        steps[stage.addressing] = Step(stage.addressing, order, needs, cores, paper, label, stage=stage)
     return with_heights(steps)
 
 
