@@ -22,12 +22,13 @@ EXACT = ("section", "label", "subjects", "seeds", "reported")
 RIGID = ("p2point", "p2plane", "p2mesh")
 """Measures after an ICP that takes nearest vertices: rounding decides at which of several rests it ends."""
 
-TIGHT, RESTS, TRAINED = 1e-4, 2e-3, 0.25
+TIGHT, RESTS, TRAINED = 1e-4, 1e-2, 0.25
 """Share by which may differ between machines: a bound, a bound by a measure of `RIGID`, what a trained network says.
 
-Training is chaotic: rounding moves the signs of tiny gradients, and Adam's first steps are as long as their signs say. The same
-smoke run under other instruction sets gave first losses 8 % and validation errors 13 % apart; twice that is allowed. What training
-computes is pinned far tighter by `test_training.py`, before chaos sets in; here wrong data or weights of another run would show.
+Another BLAS moved the second by 0.2 %. Training is chaotic: rounding moves the signs of tiny gradients, and Adam's first steps
+are as long as their signs say. The same smoke run under other instruction sets gave first losses 8 % and validation errors 13 %
+apart; twice that is allowed. What training computes is pinned far tighter by `test_training.py`, before chaos sets in; here wrong
+data or weights of another run would show.
 """
 
 PRINTED = 2e-5

@@ -158,7 +158,7 @@ def test_bounds_of_siamese(golden: Golden, folder: Path, face_model: FaceModel, 
     found = errors(params, "siamese", siamese_eval.bounds(params))
     rigid = {name: found.pop(name) for name in list(found) if name.split()[-1] in ("p2point", "p2plane", "p2mesh")}
     golden("bounds of Siamese", found)
-    golden("bounds of Siamese, rigid", rigid, rtol=2e-3)  # rounding decides at which of several rests this ICP ends
+    golden("bounds of Siamese, rigid", rigid, rtol=1e-2)  # rounding decides at which of several rests this ICP ends
 
 
 def test_bounds_of_mvfnet(golden: Golden, folder: Path) -> None:
