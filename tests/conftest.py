@@ -40,10 +40,11 @@ def face_model_files():
     from lib.core.code import code_hash
     from lib.morphable.build import build_face_model
 
-    folder = ROOT / ".pytest_cache" / f"face_model-{code_hash('lib.morphable.build')}"
+    machine = os.environ.get("OPENBLAS_CORETYPE", "native")  # each builds its own: `make test-machines`
+    folder = ROOT / ".pytest_cache" / f"face_model-{machine}-{code_hash('lib.morphable.build')}"
     if not (folder / "face_model.npz").is_file():
         model, population = build_face_model(n_identities=200, seed=0)
-        for stale in folder.parent.glob("face_model-*"):
+        for stale in folder.parent.glob(f"face_model-{machine}-*"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         folder.mkdir(parents=True, exist_ok=True)  # another run may be building the same
         population.save(folder / "population.npz")
