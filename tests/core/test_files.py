@@ -84,18 +84,15 @@ def test_npz_damage_is_an_input_error(tmp_path, damage):
     path = tmp_path / "a.npz"
     save_npz_atomic(path, compressed=True, a=np.random.default_rng(0).normal(size=1000))
     content = path.read_bytes()
-    if damage == "single array":
-        with open(path, "wb") as stream:
-            np.save(stream, np.zeros(3))
-    else:
-        path.write_bytes(
-            {
-                "truncated": content[: len(content) // 2],
-                "text": b"not an archive",
-                "empty": b"",
-                "flipped bytes": content[:200] + bytes(255 - b for b in content[200:400]) + content[400:],
-            }[damage]
-        )
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    damaged = {
+        "truncated": content[: len(content) // 2],
+        "text": b"not an archive",
+        "empty": b"",
+        "single array": (tmp_path / "single.npy").read_bytes(),
+        "flipped bytes": content[:200] + bytes(255 - b for b in content[200:400]) + content[400:],
+    }
+    path.write_bytes(damaged[damage])
     with pytest.raises(InputError):
         load_npz(path)
 

@@ -38,60 +38,54 @@ def test_round_trip_keeps_order_count_and_values(tmp_path_factory, mesh, suffix)
         np.testing.assert_allclose(read.colors, mesh.colors, atol=6e-5 if suffix == ".obj" else 1 / 509)
 
 
-def test_obj_dialects(tmp_path):
-    path = tmp_path / "m.obj"
-    path.write_text(
-        "# comment\nmtllib x.mtl\no head\nv 0 0 0 # origin\nv 1 0 0\r\nv\t1 1 0\nv 0 1 0\nvt 0 0\nvn 0 0 1\ng a\n"
-        "usemtl skin\ns off\nf 1/1/1 2/1/1 3/1/1 4/1/1\nf -4//1 -3//1 -2//1\nf 1/1 2/1 \\\n3/1\nl 1 2\n"
-    )
+BIG_ENDIAN = b"".join(struct.pack(">3d", *v) for v in SQUARE) + b"".join(
+    struct.pack(">B3IB6f", 3, *corners, 6, *(0.1 * k for k in range(6))) for corners in ([0, 1, 2], [0, 2, 3])
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "faces"),
+    [
+        (  # comments, groups, polygons, numbers from the end, broken lines
+            "m.obj",
+            "# comment\nmtllib x.mtl\no head\nv 0 0 0 # origin\nv 1 0 0\r\nv\t1 1 0\nv 0 1 0\nvt 0 0\nvn 0 0 1\ng a\n"
+            "usemtl skin\ns off\nf 1/1/1 2/1/1 3/1/1 4/1/1\nf -4//1 -3//1 -2//1\nf 1/1 2/1 \\\n3/1\nl 1 2\n",
+            [[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 1, 2]],
+        ),
+        (  # quads and further properties
+            "m.ply",
+            "ply\nformat ascii 1.0\ncomment made by hand\nelement vertex 4\nproperty float x\nproperty float y\n"
+            "property float z\nproperty float quality\nelement face 1\nproperty list uchar int vertex_indices\n"
+            "end_header\n0 0 0 9\n1 0 0 9\n1 1 0 9\n0 1 0 9\n4 0 1 2 3\n",
+            [[0, 1, 2], [0, 2, 3]],
+        ),
+        (  # texture coordinates that differ by face must not double a vertex
+            "m.ply",
+            b"ply\nformat binary_big_endian 1.0\nelement vertex 4\nproperty double x\nproperty double y\n"
+            b"property double z\nelement face 2\nproperty list uchar uint vertex_index\n"
+            b"property list uchar float texcoord\nend_header\n" + BIG_ENDIAN,
+            [[0, 1, 2], [0, 2, 3]],
+        ),
+        (
+            "m.wrl",
+            "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ 0 0 0, 1 0 0, 1 1 0, 0 1 0, ] }\n"
+            "texCoord TextureCoordinate { point [ 0 0, 1 0 ] }\ncoordIndex [ 0, 1, 2, -1, 0 1 2 3 -1 ] } }\n",
+            [[0, 1, 2], [0, 1, 2], [0, 2, 3]],
+        ),
+    ],
+)
+def test_files_of_other_programs(tmp_path, name, content, faces):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     mesh = read_mesh(path)
     np.testing.assert_array_equal(mesh.vertices, SQUARE)
-    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(mesh.faces, faces)
 
 
 def test_obj_colours_as_bytes_become_fractions(tmp_path):
     path = tmp_path / "m.obj"
     path.write_text("v 0 0 0 255 0 51\nv 1 0 0 0 0 0\nv 0 1 0 0 0 0\nf 1 2 3\n")
     np.testing.assert_allclose(read_mesh(path).colors[0], [1, 0, 0.2])
-
-
-def test_ply_ascii_with_quads_and_further_properties(tmp_path):
-    path = tmp_path / "m.ply"
-    path.write_text(
-        "ply\nformat ascii 1.0\ncomment made by hand\nelement vertex 4\nproperty float x\nproperty float y\n"
-        "property float z\nproperty float quality\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
-        "0 0 0 9\n1 0 0 9\n1 1 0 9\n0 1 0 9\n4 0 1 2 3\n"
-    )
-    mesh = read_mesh(path)
-    np.testing.assert_array_equal(mesh.vertices, SQUARE)
-    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3]])
-
-
-def test_ply_big_endian_doubles_with_a_texture_list(tmp_path):
-    """Texture coordinates that differ by face must not double a vertex."""
-    path = tmp_path / "m.ply"
-    header = (
-        "ply\nformat binary_big_endian 1.0\nelement vertex 4\nproperty double x\nproperty double y\nproperty double z\n"
-        "element face 2\nproperty list uchar uint vertex_index\nproperty list uchar float texcoord\nend_header\n"
-    )
-    body = b"".join(struct.pack(">3d", *v) for v in SQUARE)
-    for i, corners in enumerate(([0, 1, 2], [0, 2, 3])):
-        body += struct.pack(">B3IB6f", 3, *corners, 6, *(0.1 * (i + k) for k in range(6)))
-    path.write_bytes(header.encode() + body)
-    mesh = read_mesh(path)
-    np.testing.assert_array_equal(mesh.vertices, SQUARE)
-    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 3]])
-
-
-def test_vrml(tmp_path):
-    path = tmp_path / "m.wrl"
-    path.write_text(
-        "#VRML V2.0 utf8\nShape { geometry IndexedFaceSet { coord Coordinate { point [ 0 0 0, 1 0 0, 1 1 0, 0 1 0, ] }\n"
-        "texCoord TextureCoordinate { point [ 0 0, 1 0 ] }\ncoordIndex [ 0, 1, 2, -1, 0 1 2 3 -1 ] } }\n"
-    )
-    mesh = read_mesh(path)
-    np.testing.assert_array_equal(mesh.vertices, SQUARE)
-    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 1, 2], [0, 2, 3]])
 
 
 @pytest.mark.parametrize(

@@ -33,16 +33,8 @@ class Outer:
 
 
 def test_nested_dataclasses_are_filled_and_converted():
-    made = from_dict(
-        Outer,
-        {
-            "name": "x",
-            "inner": {"rate": 1, "size": [3, 4]},
-            "root": "a/b",
-            "seeds": [1, 2],
-            "extra": {"k": {"rate": 2.5}},
-        },
-    )
+    values = {"name": "x", "inner": {"rate": 1, "size": [3, 4]}, "root": "a/b", "seeds": [1, 2]}
+    made = from_dict(Outer, values | {"extra": {"k": {"rate": 2.5}}})
     assert made == Outer("x", Inner(1.0, (3, 4)), root=Path("a/b"), seeds=[1, 2], extra={"k": Inner(2.5)})
     assert isinstance(made.inner.rate, float)
 
