@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lib.core.errors import InputError
-from lib.fit import FitOptions, LandmarkModel, View, fit_views
+from lib.fit import FitOptions, LandmarkModel, View, dense, fit_views
 from lib.fit.camera import FitCamera, camera_from_points, rotation_from_vector
 from lib.fit.joint import FitProblem, FitState, linearise, moved, prepare
 from lib.fit.model import CONTOUR, INNER
 from lib.fit.outline import near_side, slide_contour
+from lib.renderers.cameras import PerspectiveCamera, matrix_to_euler
 
 SHARP = FitOptions(
     identity_weight=1e-4, expression_weight=1e-4, noise_mm=0.1, offset_mm=0, contour_noise_mm=1e3, contour_slide_mm=1e3,
@@ -24,9 +26,8 @@ def model(face_model):
 
 
 def camera(yaw: float, pitch: float = 0.0, k: float = 1 / 900) -> FitCamera:
-    rotation = rotation_from_vector(np.array([-np.radians(pitch), 0, 0])) @ rotation_from_vector(
-        np.array([0, np.radians(yaw), 0])
-    )
+    tilt, turn = np.radians([[-pitch, 0, 0], [0, yaw, 0]])
+    rotation = rotation_from_vector(tilt) @ rotation_from_vector(turn)
     return FitCamera(rotation, np.array([4.0, -7.0]), 2.0, k, np.array([300.0, 280.0]))
 
 
@@ -36,10 +37,6 @@ def exact_views(model, alpha, beta, cameras):
 
 
 def test_camera_is_the_pinhole_camera_it_claims_to_be(model):
-    import torch
-
-    from lib.renderers.cameras import PerspectiveCamera, matrix_to_euler
-
     ours = camera(25, 8)
     K, R, t = (torch.from_numpy(part)[None] for part in ours.pinhole())
     theirs = PerspectiveCamera(K, R, t).project(torch.from_numpy(model.mean)[None])[0, :, :2]
@@ -104,10 +101,8 @@ def test_a_wild_landmark_does_little(model):
     clean = fit_views(model, views)
     views[0].landmarks[33] += 150
     dirty = fit_views(model, views)
-    shift = np.linalg.norm(
-        model.vertices(dirty.alpha, dirty.beta[0]) - model.vertices(clean.alpha, clean.beta[0]), axis=1
-    )
-    assert shift.mean() < 0.5
+    shift = model.vertices(dirty.alpha, dirty.beta[0]) - model.vertices(clean.alpha, clean.beta[0])
+    assert np.linalg.norm(shift, axis=1).mean() < 0.5
 
 
 def test_missing_landmarks_are_left_out(model):
@@ -149,14 +144,11 @@ def test_bad_input(model):
 
 
 def test_pictures_that_agree_count_more():
-    from lib.fit import dense
-
     rng = np.random.default_rng(3)
     common, noise = rng.normal(size=(2, 64, 64))
     places = np.stack([rng.uniform(2, 62, 400), rng.uniform(2, 62, 400), np.zeros(400)], axis=1)
-    flat = dense._Samples(
-        np.zeros((400, 3), int), np.zeros((400, 3)), places, np.zeros((400, 3, 1)), np.zeros((400, 3, 1)), np.ones(400)
-    )
+    none = np.zeros((400, 3, 1))
+    flat = dense._Samples(np.zeros((400, 3), int), np.zeros((400, 3)), places, none, none, np.ones(400))
 
     class Straight:
         def project(self, points):
@@ -174,8 +166,6 @@ def test_pictures_that_agree_count_more():
 
 
 def test_an_ensemble_without_members_is_refused():
-    from lib.fit.dense import DenseOptions
-
     for bad in ({"keep": ()}, {"prior": ()}, {"prior": (0.0,)}, {"keep": (-1,)}):
         with pytest.raises(InputError, match=next(iter(bad))):
-            DenseOptions(**bad)
+            dense.DenseOptions(**bad)

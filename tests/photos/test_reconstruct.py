@@ -1,8 +1,6 @@
 """Texture, files and the command, on a rendered triplet whose answer is known."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +19,7 @@ from lib.models import siamese
 from lib.models.mvfnet import MVFNet
 from lib.models.peers.regressor import SingleRegressor
 from lib.models.siamese import Siamese3DMM
+from lib.morphable import Population
 from lib.papers import load_method
 from lib.photos.demo import make_triplet, triplet_errors
 from lib.photos.head import reconstruct, view_names, write_head
@@ -29,18 +28,11 @@ from lib.photos.start import find_run, network_start
 from lib.photos.unwrap import unwrap
 from lib.reconstruct import main
 
-
-def trained(run, face_model):
-    return partial(network_start, find_run(run, "quick"), load_method, face_model)
-
-
 SETTINGS = PhotoSettings(texture_size=256, n_id=30, n_exp=10, dense=DenseOptions(photo_weight=0))
 
 
 @pytest.fixture(scope="module")
 def population(face_model_files):
-    from lib.morphable import Population
-
     return Population.load(face_model_files / "population.npz")
 
 
@@ -85,9 +77,7 @@ def test_layout_covers_each_triangle_and_is_symmetric(face_model):
 
 def test_texture_is_the_true_colour_up_to_light(head, triplet, face_model):
     face = face_model.face_index.numpy()
-    from lib.morphable import REGIONS
-
-    skin = face[np.isin(face_model.region_labels.numpy()[face], [REGIONS.index("skin"), REGIONS.index("nose")])]
+    skin = face[(face_model.region("skin") | face_model.region("nose")).numpy()[face]]
     found, true = head.texture.vertex_colors[skin], triplet.albedo[skin]
     # the light is in the texture: compare the hue, which white light does not change, and the order of brightness
     hue = np.abs(found / found.sum(axis=1, keepdims=True) - true / true.sum(axis=1, keepdims=True))
@@ -99,9 +89,8 @@ def test_texture_is_the_true_colour_up_to_light(head, triplet, face_model):
 
 def test_reconstruction_beats_the_mean_face(head, triplet, face_model):
     errors = triplet_errors(triplet, head.vertices, face_model.face_index.numpy())
-    assert (
-        errors["reconstruction"]["mean vertex distance (mm)"] < 0.8 * errors["mean face"]["mean vertex distance (mm)"]
-    )
+    name = "mean vertex distance (mm)"
+    assert errors["reconstruction"][name] < 0.8 * errors["mean face"][name]
     assert head.reprojection_percent() < 2.5
 
 
@@ -147,16 +136,13 @@ def test_parameters_reproject_to_the_landmarks(folder, head):
 def test_dense_refinement_agrees_with_itself_and_helps(face_model, triplet, marks):
     loose = replace(SETTINGS, fit=FitOptions(noise_mm=6, identity_weight=3))
     face = face_model.face_index.numpy()
-    before = reconstruct(triplet.paths, face_model, loose, landmarks=marks)
-    after = reconstruct(
-        triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks
+    dense = replace(loose, dense=DenseOptions(photo_weight=0.1))
+    before, after, again = (
+        reconstruct(triplet.paths, face_model, settings, landmarks=marks) for settings in (loose, dense, dense)
     )
     name = "median point to plane (mm)"
     first, second = (triplet_errors(triplet, h.vertices, face)["reconstruction"][name] for h in (before, after))
     assert second < first
-    again = reconstruct(
-        triplet.paths, face_model, replace(loose, dense=DenseOptions(photo_weight=0.1)), landmarks=marks
-    )
     assert again.vertices.tobytes() == after.vertices.tobytes()
 
 
@@ -169,14 +155,8 @@ def test_single_view_works(face_model, triplet, marks):
 
 def test_failed_command_leaves_nothing(tmp_path, capsys, face_model_files):
     (tmp_path / "bad.jpg").write_text("no picture")
-    common = [
-        "--model",
-        str(face_model_files / "face_model.npz"),
-        "--params",
-        "none.yaml",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    model = str(face_model_files / "face_model.npz")
+    common = ["--model", model, "--params", "none.yaml", "--out", str(tmp_path / "out")]
     assert main([str(tmp_path / "bad.jpg"), *common]) == 1
     assert "bad.jpg" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(common) == 1
@@ -234,7 +214,8 @@ def test_a_trained_network_starts_the_fit(
     save_weights(tmp_path / f"data/quick/runs/{paper}/{run}-s0/model.safetensors", network, meta)
     (tmp_path / "data/face_model.npz").symlink_to(face_model_files / "face_model.npz")
     monkeypatch.chdir(tmp_path)
-    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=trained(run, face_model))
+    start = partial(network_start, find_run(run, "quick"), load_method, face_model)
+    found = reconstruct(triplet.paths, face_model, SETTINGS, landmarks=marks, start=start)
     assert found.network["run"].endswith(f"{run}-s0") and len(found.network["views"]) == views
     assert np.isfinite(found.vertices).all()
     assert np.abs(found.fit.alpha - head.fit.alpha).max() > 0.05  # the start matters
@@ -266,10 +247,3 @@ def test_settings_come_from_params(tmp_path):
     path.write_text("photos:\n  fit: {identity_wait: 2.5}\n")
     with pytest.raises(InputError, match="identity_wait"):
         load_settings(path)
-
-
-def test_help_needs_no_model():
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.reconstruct", "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0 and "--landmarks" in done.stdout

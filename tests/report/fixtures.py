@@ -18,7 +18,7 @@ LEVELS = {
     "mv_front3": 1.6,
 }
 
-
+WAYS = {"": 0, "_pool": 0.1, "_wpool": 0.12}
 MVFNET_LEVELS = {
     "mean_face": 2.4,
     "oracle": 0.25,
@@ -30,11 +30,7 @@ MVFNET_LEVELS = {
     "v4_expression": 1.2,
     "single": 1.7,
     "single_pool": 1.5,
-} | {
-    f"{peer}{way}": 1.4 - less
-    for peer in ("tran", "mofa", "genova")
-    for way, less in (("", 0), ("_pool", 0.1), ("_wpool", 0.12))
-}
+} | {peer + way: 1.4 - less for peer in ("tran", "mofa", "genova") for way, less in WAYS.items()}
 
 
 def write_errors(

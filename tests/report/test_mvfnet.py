@@ -1,9 +1,9 @@
 """MVF-Net's report: two tables, two conditions, the lighting experiment, subjects that are left out."""
 
 import json
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 from lib.papers.mvfnet.tables import PAPER, load_lighting, write_report
 from lib.papers.siamese.tables import PAPER as SIAMESE
 from lib.report.index import write_index
-from tests.report.fixtures import MVFNET_LEVELS, cells, write_errors, write_lighting, write_mvfnet_errors
+from tests.report.fixtures import cells, write_errors, write_lighting, write_mvfnet_errors
 
 PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "mvfnet": {"seeds": [0, 1]}, "data": {}}
 
@@ -55,17 +55,6 @@ def test_footer_counts_subjects_and_names_those_left_out(results: Path) -> None:
         assert "40 subjects, left out: 02, 27 (flawed scan); 09/IND (no face)" in footer, name
 
 
-def test_csv_holds_means_and_spread_of_the_error_files(results: Path) -> None:
-    table = pd.read_csv(results / "mvfnet/quick/table1.csv").set_index("method")
-    raw = [pd.read_csv(results / f"mvfnet/quick/errors/v3-s{s}.csv") for s in (0, 1)]
-    chosen = [r[(r["metric"] == "micc_p2plane") & (r["condition"] == "IND")]["value"].to_numpy() for r in raw]
-    values = np.stack(chosen)
-    assert table.loc["v3", "micc_p2plane_IND_mean"] == pytest.approx(values.mean(), abs=1e-5)
-    assert table.loc["v3", "micc_p2plane_IND_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
-    both = set(table.index) | set(pd.read_csv(results / "mvfnet/quick/table2.csv")["method"])
-    assert both == set(MVFNET_LEVELS)
-
-
 def test_claims_file_has_all_six(results: Path) -> None:
     summary = json.loads((results / "mvfnet/quick/metrics.json").read_text())
     assert list(summary["claims"]["micc_p2plane"]) == ["V1", "V2", "V3", "V4", "V5", "V6"]
@@ -99,13 +88,10 @@ def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict
 
 
 def test_index_shows_both_papers(results: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(results, tmp_path / "results")
     write_errors(tmp_path / "results/siamese/quick/errors", n=4)
     text = write_index(tmp_path / "results", [PAPER, SIAMESE]).read_text()
     assert "### MVF-Net, `quick` profile" in text and "### Siamese, `quick` profile" in text
     assert "| MVF-Net (v4)" not in text and text.count("| v4: all three ") == 1  # a row a method
-    links = [part.split(")")[0] for part in text.split("](")[1:]]
-    assert {"mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"} <= set(links)
-    assert not [link for link in links if not (tmp_path / "results" / link).exists()]
+    for link in ("mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"):
+        assert f"]({link})" in text

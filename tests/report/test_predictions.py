@@ -27,21 +27,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scan, triangles = relief(101, 200)
     points = landmark_points()
     index = np.flatnonzero(np.linalg.norm(head[:, :2], axis=1) < 60)
-    save_npz_atomic(
-        root / "siamese_3dmm.npz",
-        mean=head.astype(np.float32),
-        faces=faces,
-        landmarks=np.r_[np.zeros(17, dtype=np.int64), snap(head, points)],
-        face_index=index,
-    )
+    marks = np.r_[np.zeros(17, dtype=np.int64), snap(head, points)]
+    mean = head.astype(np.float32)
+    save_npz_atomic(root / "siamese_3dmm.npz", mean=mean, faces=faces, landmarks=marks, face_index=index)
     turn, shift, size = rotation((0, 1, 0), 20), np.array([3.0, 4, 5]), 1.05
     for i, stretch in enumerate((1.0, 1.04)):
         name = f"{i + 1:03d}"
         shape = np.array([stretch, 1, 1])
         there = size * (scan * shape) @ turn.T + shift
         write_obj(root / f"3dfaw/gt/mesh{name}.obj", Mesh(there, triangles))
-        marks = "\n".join(map(str, snap(scan, points)))
-        (root / f"3dfaw/gt/VertexLandmarks{name}.txt").write_text(marks + "\n")
+        lines = "\n".join(map(str, snap(scan, points)))
+        (root / f"3dfaw/gt/VertexLandmarks{name}.txt").write_text(lines + "\n")
         truth = size * (head * shape) @ turn.T + shift
         place = root / f"3dfaw/truth/{name}.npz"
         save_npz_atomic(place, vertices=truth, size=np.float64(size), rotation=turn, translation=shift)

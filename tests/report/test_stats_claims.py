@@ -89,17 +89,13 @@ def test_seeds_without_overlap_compare_by_their_means() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.1, 0.2, REPLICATED), (-0.2, -0.1, REFUTED), (-0.1, 0.1, OPEN), (0.0, 0.1, OPEN), (-0.1, 0.0, REFUTED)],
-)
-def test_verdicts(low: float, high: float, expected: str) -> None:
-    assert verdict(low, high) == expected
-    assert verdict(float("nan"), 1.0) == UNMEASURED
-
-
-@pytest.mark.parametrize(
     ("low", "high", "kind", "expected"),
     [
+        (0.1, 0.2, "less", REPLICATED),
+        (-0.2, -0.1, "less", REFUTED),
+        (-0.1, 0.1, "less", OPEN),
+        (0.0, 0.1, "less", OPEN),
+        (-0.1, 0.0, "less", REFUTED),
         (-0.5, 0.02, "little", REPLICATED),  # a gain below the margin, or none at all
         (0.02, 0.08, "little", OPEN),
         (0.06, 0.08, "little", REFUTED),
@@ -108,9 +104,9 @@ def test_verdicts(low: float, high: float, expected: str) -> None:
         (-0.3, -0.06, "no worse", REFUTED),
     ],
 )
-def test_verdicts_with_a_margin(low: float, high: float, kind: str, expected: str) -> None:
+def test_verdicts(low: float, high: float, kind: str, expected: str) -> None:
     assert verdict(low, high, kind, 0.05) == expected
-    assert verdict(low, high, kind, float("nan")) == UNMEASURED
+    assert verdict(low, float("nan"), kind, 0.05) == verdict(low, high, kind, float("nan")) == UNMEASURED
 
 
 def test_a_claim_needs_all_its_parts() -> None:
@@ -133,12 +129,6 @@ def test_known_differences_give_the_known_verdicts(errors: pd.DataFrame) -> None
     assert s2["reported"] == pytest.approx(0.11)
     assert s2["relative"] == pytest.approx(10.0, abs=1.0)
     assert s2["wins"] > 95 and s2["subjects"] == 40 and s2["seeds"] == 2
-
-
-def test_a_reversed_truth_is_not_replicated(tmp_path: Path) -> None:
-    write_errors(tmp_path, LEVELS | {"mv_add": 1.0})  # addition better than concatenation
-    claims = judge(load_errors(tmp_path), SIAMESE, SIAMESE.claim_metrics, BOOT)
-    assert set(claims.loc[claims["claim"] == "S4", "claim_verdict"]) == {REFUTED}
 
 
 def mvfnet_verdicts(folder: Path, **levels: float) -> dict[str, str]:
@@ -193,13 +183,6 @@ def test_ladder(errors: pd.DataFrame, tmp_path: Path) -> None:
     assert ladder(load_errors(tmp_path), "true_p2p", BOOT) == []
 
 
-def test_missing_methods_are_unmeasured_not_wrong(tmp_path: Path) -> None:
-    write_errors(tmp_path, {"mean_face": 2.6, "sv_frontal": 1.5})
-    errors = load_errors(tmp_path)
-    assert compare(errors, Part("mv_add", "sv_frontal"), "true_p2p", SIAMESE).verdict == UNMEASURED
-    assert (judge(errors, SIAMESE, SIAMESE.claim_metrics)["claim_verdict"] == UNMEASURED).all()
-
-
 def test_reported_numbers_and_claims() -> None:
     siamese, mvfnet = SIAMESE.tables[0].reported, MVFNET.tables[0].reported
     assert [row.value for row in load_reported(siamese)] == [3.02, 2.62, 2.51, 2.43, 2.33, 2.23, 2.14]
@@ -250,8 +233,3 @@ def test_runs_of_seeds_no_longer_asked_for_do_not_count(tmp_path: Path) -> None:
     errors = load_errors(tmp_path, seeds=[1])
     assert set(errors.loc[errors["method"] == "mv_add", "seed"]) == {1}
     assert set(errors["method"]) == set(LEVELS)  # bounds stay, whatever their file is called
-
-
-def test_no_error_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found none"):
-        load_errors(tmp_path)
