@@ -1,6 +1,5 @@
 """Profiles do not leak: smoke changes nothing that git tracks, and hand edits survive every change of profile."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import yaml
 from lib.core.params import PROFILE_FOLDER, load_params
 from lib.pipeline.workspace import edits, enter
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGES = """
 stages:
   face_model:
@@ -28,10 +26,9 @@ stages:
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
+def toy(repository, monkeypatch):
     """A repository under git with two stages, whose params.yaml is the quick profile."""
-    folder = tmp_path / "a toy"
-    for name, text in {
+    files = {
         ".dvc/config": "[core]\n    analytics = false\n",
         ".dvcignore": "out\n",
         ".gitignore": "/out/\n/data/\n/.dvc/tmp/\n/.dvc/cache/\n/.dvc/config.local\n",
@@ -39,12 +36,9 @@ def toy(tmp_path, monkeypatch):
         "lib/given.csv": "given\n",
         "notebooks/n.ipynb": "{}",
         "params.yaml": (PROFILE_FOLDER / "quick.yaml").read_text(),
-    }.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MADE", str(tmp_path / "made.log"))
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    }
+    folder = repository(files)
+    monkeypatch.setenv("MADE", str(folder.parent / "made.log"))
     return folder
 
 
@@ -54,9 +48,8 @@ def git(*words):
 
 
 def run(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "lib.pipeline", "--jobs", "1", *arguments]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
