@@ -55,9 +55,8 @@ def test_frames_without_calibration_or_landmarks_are_none(root):
 def test_frames_with_calibration(root):
     folder = frames_folder(root, ["frame_0001.jpg", "frame_0002.jpg"])
     eye = np.eye(3).tolist()
-    (folder / "cameras.json").write_text(
-        json.dumps({"frame_0001.jpg": {"K": eye, "R": eye, "t": [0, 0, 500], "yaw": -45}})
-    )
+    camera = {"K": eye, "R": eye, "t": [0, 0, 500], "yaw": -45}
+    (folder / "cameras.json").write_text(json.dumps({"frame_0001.jpg": camera}))
     (folder / "landmarks.json").write_text(json.dumps({"frame_0002.jpg": np.zeros((68, 2)).tolist()}))
     first, second = ThreeDFAW(root)["001"].frames
     assert first.yaw == -45 and first.t.tolist() == [0, 0, 500] and first.landmarks2d is None
@@ -79,27 +78,28 @@ def test_vrml_scan(root):
     assert np.allclose(ThreeDFAW(root)["001"].scan.vertices, SCAN.vertices, atol=1e-3)
 
 
+MARKS, PHONE = "gt/VertexLandmarks001.txt", "frames/001/phone"
+ZEROS = "0\n" * 50
+
+
 @pytest.mark.parametrize(
-    ("content", "expected"),
+    ("file", "content", "expected"),
     [
-        ("\n".join(map(str, range(50))), "51 vertex indices, found 50"),
-        ("\n".join(["0"] * 13 + ["-1"] + ["0"] * 37), "nose tip"),
-        ("\n".join(["0"] * 50 + ["144"]), "indices within"),
-        ("\n".join(["0"] * 50 + ["-2"]), "indices within"),
-        ("\n".join(["0"] * 50 + ["1.5"]), "fractions"),
-        ("\n".join(["0"] * 50 + ["x"]), "whole numbers"),
-        ("\n".join(["0"] * 50 + ["nan"]), "whole numbers"),
-        (None, "no such file"),
+        (MARKS, ZEROS, "51 vertex indices, found 50"), (MARKS, "0\n" * 13 + "-1\n" + "0\n" * 37, "nose tip"),
+        (MARKS, ZEROS + "144", "indices within"), (MARKS, ZEROS + "-2", "indices within"),
+        (MARKS, ZEROS + "1.5", "fractions"), (MARKS, ZEROS + "x", "whole numbers"), (MARKS, ZEROS + "nan", "whole numbers"),
+        (MARKS, None, "no such file"), (f"{PHONE}/cameras.json", "{", "not valid JSON"),
+        (f"{PHONE}/cameras.json", '{"a.jpg": {"K": [[1]]}}', "K of a.jpg"),
+        (f"{PHONE}/cameras.json", '{"a.jpg": 3}', "a mapping for a.jpg"),
+        (f"{PHONE}/landmarks.json", '{"a.jpg": [[1, 2]]}', "a.jpg"), (f"{PHONE}/landmarks.json", "[]", "a mapping"),
     ],
-)
-def test_bad_landmark_files_are_named(root, content, expected):
-    path = root / "gt" / "VertexLandmarks001.txt"
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
+)  # fmt: skip
+def test_bad_files_are_named(root, file, content, expected):
+    frames_folder(root, ["a.jpg"])
+    (root / file).unlink() if content is None else (root / file).write_text(content)
     with pytest.raises(InputError, match=expected) as error:
         ThreeDFAW(root)["001"]
-    assert "VertexLandmarks001.txt" in str(error.value)
+    assert Path(file).name in str(error.value)
 
 
 def test_unknown_landmarks_are_kept_as_minus_one(root):
@@ -137,21 +137,3 @@ def test_unreadable_subjects_are_counted_when_not_strict(root):
     data = ThreeDFAW(root, strict=False)
     assert [s.id for s in data] == ["002"]
     assert list(data.skipped) == ["001"] and "mesh001.obj" in data.skipped["001"]
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "expected"),
-    [
-        ("cameras.json", "{", "not valid JSON"),
-        ("cameras.json", '{"a.jpg": {"K": [[1]]}}', "K of a.jpg"),
-        ("cameras.json", '{"a.jpg": 3}', "a mapping for a.jpg"),
-        ("landmarks.json", '{"a.jpg": [[1, 2]]}', "a.jpg"),
-        ("landmarks.json", "[]", "a mapping"),
-    ],
-)
-def test_bad_frame_files_are_named(root, file, content, expected):
-    folder = frames_folder(root, ["a.jpg"])
-    (folder / file).write_text(content)
-    with pytest.raises(InputError, match=expected) as error:
-        ThreeDFAW(root)["001"]
-    assert file in str(error.value)

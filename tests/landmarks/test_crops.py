@@ -52,25 +52,14 @@ def make_camera(c):
     return K[None], rotation(yaw, pitch, roll)[None], t[None]
 
 
-@given(cameras, st.sampled_from([32, 64, 224]))
-@settings(max_examples=60, deadline=None)
-def test_crop_camera_equals_transform_of_projection(face68, c, size):
-    K, R, t = make_camera(c)
-    full = project(K, R, t, face68[None])
-    A = crops.crop_transform(full, size, face68)
-    assert torch.allclose(
-        project(*crops.crop_camera(K, R, t, A), face68[None]), crops.apply_transform(A, full), atol=1e-4, rtol=0
-    )
-
-
-@given(cameras, st.floats(0.7, 1.4), st.floats(-0.2, 0.2))
-@settings(max_examples=40, deadline=None)
-def test_crop_camera_is_exact_for_skewed_and_non_square_pixels(face68, c, aspect, skew):
+@given(cameras, st.sampled_from([32, 64, 224]), st.sampled_from([1.0, 0.7, 1.4]), st.sampled_from([0.0, -0.2, 0.2]))
+@settings(max_examples=80, deadline=None)
+def test_crop_camera_equals_transform_of_projection_also_of_skewed_and_non_square_pixels(face68, c, size, aspect, skew):
     K, R, t = make_camera(c)
     K[:, 1, 1] *= aspect
     K[:, 0, 1] = skew * K[:, 0, 0]
     full = project(K, R, t, face68[None])
-    A = torch.tensor([[[0.3, -0.2, 5.0], [0.2, 0.3, -7.0]]], dtype=torch.float64)
+    A = crops.crop_transform(full, size, face68)
     k, r, s = crops.crop_camera(K, R, t, A)
     assert torch.allclose(project(k, r, s, face68[None]), crops.apply_transform(A, full), atol=1e-4, rtol=0)
     assert torch.allclose(r @ r.transpose(1, 2), torch.eye(3, dtype=torch.float64), atol=1e-10)
@@ -123,20 +112,6 @@ def test_mirrored_camera_sees_mirrored_head_in_mirrored_image(face68, c):
     assert all(torch.allclose(a, b) for a, b in zip(twice, (K, R, t), strict=True))
 
 
-def test_swap_table_is_an_involution_with_the_eight_midline_points_fixed():
-    swap = torch.tensor(SWAP68)
-    assert torch.equal(swap[swap], torch.arange(68))
-    fixed = (swap == torch.arange(68)).nonzero()[:, 0].tolist()
-    assert fixed == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
-
-
-def test_mirror_vertices_restores_order():
-    v = torch.tensor([[-1.0, 2, 3], [1.5, 2, 3], [0, 5, 6]])
-    assert torch.equal(
-        crops.mirror_vertices(v, torch.tensor([1, 0, 2])), torch.tensor([[-1.5, 2, 3], [1.0, 2, 3], [0, 5, 6]])
-    )
-
-
 @pytest.mark.parametrize("zoom", [0.11, 0.4, 1.0, 2.7])
 def test_crop_image_puts_pixels_where_the_transform_says(zoom):
     """A linear ramp survives resampling exactly in the interior: any half-pixel slip would show as a constant offset."""
@@ -164,15 +139,9 @@ def test_crop_image_does_not_alias():
     assert (out - 0.5).abs().max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (torch.zeros(1, 67, 2), "landmarks2d"),
-        (torch.zeros(68, 2), "landmarks2d"),
-        (torch.full((1, 68, 2), float("nan")), "landmarks2d"),
-        (torch.ones(1, 68, 2), "coincide"),
-    ],
-)
-def test_bad_landmarks_are_refused(face68, bad, said):
-    with pytest.raises(ValueError, match=said):
-        crops.crop_transform(bad, 64, face68)
+def test_bad_landmarks_are_refused(face68):
+    for bad in (torch.zeros(1, 67, 2), torch.zeros(68, 2), torch.full((1, 68, 2), float("nan"))):
+        with pytest.raises(ValueError, match="landmarks2d"):
+            crops.crop_transform(bad, 64, face68)
+    with pytest.raises(ValueError, match="coincide"):
+        crops.crop_transform(torch.ones(1, 68, 2), 64, face68)

@@ -48,11 +48,8 @@ def test_ljson_versions_and_groups(tmp_path):
     part = {"labels": [], "landmarks": {"points": rows}}
     few = {"labels": [], "landmarks": {"points": rows[:5]}}
     v1 = [{"label": str(i), "landmarks": [{"point": r} for r in rows[i : i + 34]]} for i in (0, 34)]
-    for content in (
-        {"version": 1, "groups": v1},
-        {"version": 2, **part},
-        {"version": 3, "groups": {"x": few, "y": part}},
-    ):
+    v3 = {"version": 3, "groups": {"x": few, "y": part}}
+    for content in ({"version": 1, "groups": v1}, {"version": 2, **part}, v3):
         (tmp_path / "a.ljson").write_text(json.dumps(content))
         assert np.array_equal(read_ljson(tmp_path / "a.ljson"), rows)
     assert len(read_ljson(tmp_path / "a.ljson", "x")) == 5

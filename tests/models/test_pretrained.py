@@ -54,3 +54,11 @@ def test_every_reader_names_files_that_do_not_fit(tmp_path: Path, expected: str)
         says("named tensors")
     torch.save({"a.weight": torch.zeros(6, 256)}, path)
     says(expected)
+
+
+def test_public_vgg_weights_are_read(tmp_path: Path) -> None:
+    encoder = vgg16()
+    state = {f"features.{k}": torch.randn_like(v) for k, v in encoder.trunk.state_dict().items()}
+    torch.save(state | {"classifier.0.weight": torch.zeros(3)}, tmp_path / "vgg16.pth")
+    load_public(tmp_path / "vgg16.pth", encoder)
+    assert torch.equal(encoder.trunk.state_dict()["0.weight"], state["features.0.weight"])

@@ -1,7 +1,5 @@
 """A point-cloud 'face' of 30 mirrored pairs: enough to exercise everything but looks."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.face import build
 
 
-def toy_3dmm(n_modes: int = 8, seed: int = 0) -> Siamese3DMM:
-    """A point-cloud 'face' of 30 mirrored pairs: enough to exercise everything but looks."""
-    rng = np.random.default_rng(seed)
+def toy_3dmm(n_modes: int = 8) -> Siamese3DMM:
+    rng = np.random.default_rng(0)
     half = rng.normal(0, 40, (30, 3)).astype(np.float32)
     half[:, 0] = np.abs(half[:, 0]) + 5
     flip = np.array([-1, 1, 1], dtype=np.float32)
@@ -25,11 +22,6 @@ def toy_3dmm(n_modes: int = 8, seed: int = 0) -> Siamese3DMM:
     model = Siamese3DMM(arrays)
     model.symmetry = torch.from_numpy(symmetry)  # type: ignore[assignment]
     return model
-
-
-@pytest.fixture(scope="session", name="toy_3dmm")
-def toy_3dmm_maker() -> Callable[..., Siamese3DMM]:
-    return toy_3dmm
 
 
 @pytest.fixture(scope="session")

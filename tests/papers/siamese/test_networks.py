@@ -1,7 +1,5 @@
 """The Siamese networks against the paper's text: shapes, cameras, mirroring, starts."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from lib.models.base import Views
 from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.face import procrustes
 from lib.renderers.cameras import PerspectiveCamera
+from tests.papers.siamese.conftest import toy_3dmm
 
 SIZE = 32
 
@@ -28,8 +27,7 @@ def crops(b: int, v: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def test_shapes_and_gradients(face: Siamese3DMM, run: str) -> None:
     v = 1 if run == "sv" else 3
     model = siamese.build(run, face, "resnet_tiny")
-    images, K = crops(2, v)
-    prediction = model(images, K)
+    prediction = model(*crops(2, v))
     assert prediction.alpha.shape == (2, face.n_modes)
     assert (prediction.camera is None) == (run == "mv_shape_concat")
     total = prediction.alpha.square().sum()
@@ -37,8 +35,7 @@ def test_shapes_and_gradients(face: Siamese3DMM, run: str) -> None:
         assert prediction.camera.R.shape == (2 * v, 3, 3)
         total = total + prediction.camera.project(face.vertices(prediction.alpha).repeat_interleave(v, 0)).sum()
     total.backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None]
-    assert without == []
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("run", siamese.RUNS)
@@ -113,9 +110,7 @@ def test_reprojection_loss_is_zero_at_the_truth_and_a_known_number_beside_it() -
         reprojection_loss(shape, camera, shape, camera, 3)
 
 
-def test_3dmm_modes_are_mirror_symmetric_and_span_the_scans(
-    face: Siamese3DMM, toy_3dmm: Callable[..., Siamese3DMM]
-) -> None:
+def test_3dmm_modes_are_mirror_symmetric_and_span_the_scans(face: Siamese3DMM) -> None:
     flip = torch.tensor([-1.0, 1, 1])
     mirrored = face.basis[:, face.symmetry] * flip
     assert torch.allclose(mirrored, face.basis * face.mirror_sign[:, None, None], atol=1e-3)
