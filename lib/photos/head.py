@@ -136,8 +136,8 @@ def reconstruct(
     if start:
         centre, network = start(images, [face.landmarks for face in detections], fit)
         fit = fit_views(linear, views, settings.fit, start=centre)
-    face = model.face_index.cpu().numpy()
-    fit = refine(linear, views, images, fit, face, settings.fit, settings.dense, centre)
+    shown = model.face_index.cpu().numpy()
+    fit = refine(linear, views, images, fit, shown, settings.fit, settings.dense, centre)
     per_view = [model_vertices(linear, fit, number) for number in range(len(views))]
     warnings += _plausibility(fit, photos, per_view)
     lap("fit")

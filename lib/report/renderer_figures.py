@@ -69,9 +69,9 @@ def conventions(head: Head, size: int = 240) -> Any:
         (("yaw", "turns to the image's right"), ("pitch", "looks up"), ("roll", "counter-clockwise")),
         strict=True,
     ):
-        _panel(axis, head.draw(size, **{name: 25.0}), f"{name} = +25 degrees: {text}")
+        _panel(axis, head.draw(size, SIDE, **{name: 25.0}), f"{name} = +25 degrees: {text}")
     for axis, name in zip(axes[1, 1:], ("yaw", "pitch", "roll"), strict=True):
-        _panel(axis, head.draw(size, **{name: -25.0}), f"{name} = -25 degrees")
+        _panel(axis, head.draw(size, SIDE, **{name: -25.0}), f"{name} = -25 degrees")
     axis = axes[1, 0]
     axis.imshow(head.draw(12), extent=(0, 12, 12, 0), interpolation="nearest")
     axis.set(xticks=range(0, 13, 2), yticks=range(0, 13, 2), xlabel="u (px)", ylabel="v (px)")

@@ -4,15 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from lib.core.mesh import Mesh
-
-
-def grid_faces(n: int) -> np.ndarray:
-    """Triangles of an n x n grid of vertices, row by row."""
-    i = np.arange(n * n).reshape(n, n)
-    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
-    return np.r_[np.c_[a, b, c], np.c_[b, d, c]]
+from tests.renderers import reference
 
 
 def height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -21,18 +16,20 @@ def height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return dome + 22 * np.exp(-((x / 12) ** 2) - (y / 18) ** 2) + 2 * np.sin(x / 9) * np.cos(y / 7 + 1)
 
 
+def plane(n: int, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """A flat n x n grid mesh, ``width`` mm across."""
+    line = np.linspace(-width / 2, width / 2, n)
+    x, y = (a.ravel() for a in np.meshgrid(line, line))
+    i = np.arange(n * n).reshape(n, n)
+    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
+    return np.c_[x, y, np.zeros_like(x)], np.r_[np.c_[a, b, c], np.c_[b, d, c]]
+
+
 def relief(n: int, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """The relief as an n x n grid mesh, ``width`` mm across."""
-    line = np.linspace(-width / 2, width / 2, n)
-    x, y = (a.ravel() for a in np.meshgrid(line, line))
-    return np.c_[x, y, height(x, y)], grid_faces(n)
-
-
-def plane(n: int, width: float, z: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """A flat grid at height z."""
-    line = np.linspace(-width / 2, width / 2, n)
-    x, y = (a.ravel() for a in np.meshgrid(line, line))
-    return np.c_[x, y, np.full_like(x, z)], grid_faces(n)
+    """The relief on such a grid."""
+    vertices, faces = plane(n, width)
+    vertices[:, 2] = height(vertices[:, 0], vertices[:, 1])
+    return vertices, faces
 
 
 def dome(n: int) -> Mesh:
@@ -52,18 +49,8 @@ def write_vrml(path: Path, mesh: Mesh) -> None:
 
 def sphere(n: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """A latitude-longitude sphere with 2n meridians and two poles."""
-    lat = np.linspace(-np.pi / 2, np.pi / 2, n + 1)[1:-1]
-    lon = np.linspace(0, 2 * np.pi, 2 * n, endpoint=False)
-    a, o = (g.ravel() for g in np.meshgrid(lat, lon, indexing="ij"))
-    ring = np.c_[np.cos(a) * np.cos(o), np.sin(a), np.cos(a) * np.sin(o)]
-    vertices = radius * np.r_[ring, [[0, -1, 0], [0, 1, 0]]]
-    m, faces = 2 * n, []
-    for j in range(m):
-        k = (j + 1) % m
-        for i in range(n - 2):
-            faces += [[i * m + j, (i + 1) * m + j, i * m + k], [i * m + k, (i + 1) * m + j, (i + 1) * m + k]]
-        faces += [[len(ring), j, k], [len(ring) + 1, (n - 2) * m + k, (n - 2) * m + j]]
-    return vertices, np.array(faces)
+    vertices, faces = reference.sphere(n, 2 * n, radius)
+    return vertices.double().numpy(), faces.numpy()
 
 
 def landmark_points(seed: int = 3) -> np.ndarray:
@@ -80,7 +67,4 @@ def snap(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
     """Rotation matrix about an axis."""
-    x, y, z = np.asarray(axis) / np.linalg.norm(axis)
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = np.deg2rad(degrees)
-    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+    return Rotation.from_rotvec(np.deg2rad(degrees) * np.asarray(axis) / np.linalg.norm(axis)).as_matrix()

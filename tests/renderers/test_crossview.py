@@ -5,6 +5,7 @@ import torch
 
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import PAIRS, render_pairs
+from lib.renderers.masks import rendered_masks
 from lib.renderers.rasterize import attach_barycentrics
 from tests.losses.scenes import scene
 from tests.renderers.reference import sphere
@@ -12,20 +13,13 @@ from tests.renderers.reference import sphere
 D = torch.float64
 
 
-def weak(yaw, size, dtype=D, scale=None, shift=0.0):
+def weak(yaw, size, scale, shift=0.0):
     """One weak-perspective camera per yaw in degrees."""
-    yaw = torch.tensor(yaw, dtype=dtype).deg2rad()
-    middle = torch.full((len(yaw), 2), size / 2 + shift, dtype=dtype)
+    yaw = torch.tensor(yaw, dtype=D).deg2rad()
+    middle = torch.full((len(yaw), 2), size / 2 + shift, dtype=D)
     return WeakPerspectiveCamera(
-        torch.full((len(yaw),), scale or size / 165, dtype=dtype), euler_to_matrix(yaw, 0 * yaw, 0 * yaw), middle
+        torch.full((len(yaw),), scale, dtype=D), euler_to_matrix(yaw, 0 * yaw, 0 * yaw), middle
     )
-
-
-def gradient_image(size, dtype=D):
-    """(1, 3, size, size) whose channels are u, v and u - v in pixels: bilinear samples of it are exact."""
-    c = torch.arange(size, dtype=dtype) + 0.5
-    v, u = torch.meshgrid(c, c, indexing="ij")
-    return torch.stack([u, v, u - v])[None]
 
 
 def rendered(vertices, faces, image, source, target, sampling="pixel"):
@@ -39,37 +33,19 @@ def rendered(vertices, faces, image, source, target, sampling="pixel"):
 
 
 @pytest.mark.parametrize("sampling", ["pixel", "vertex"])
-def test_a_view_rendered_into_itself_is_the_image(sampling):
-    """With source = target every covered pixel finds its own colour, exactly for an image linear in u and v."""
-    vertices, faces = sphere(20, 24, bumps=0.1)
-    camera = weak([17.0], 48, scale=0.24)
-    image = gradient_image(48)
-    out, mask, _ = rendered(vertices.double()[None], faces, image, camera, camera, sampling)
-    covered = mask[:, None].expand_as(image)
-    assert 500 < int(mask.sum()) < 48 * 48
-    torch.testing.assert_close(out[covered], image[covered], atol=1e-8, rtol=0)
-    assert not bool(out[~covered].any())
-
-
-@pytest.mark.parametrize("sampling", ["pixel", "vertex"])
 def test_a_pixel_shows_the_source_at_the_same_surface_point(sampling):
     """Equation (4): u -> surface point of the target -> source position, by the interpolated 3D position."""
     vertices, faces = sphere(20, 24, bumps=0.1)
     vertices = vertices.double()[None]
     source, target = weak([-20.0], 64, scale=0.3), weak([15.0], 64, scale=0.29, shift=1.5)
-    out, mask, fragments = rendered(vertices, faces, gradient_image(64), source, target, sampling)
+    v, u = torch.meshgrid(*[torch.arange(64, dtype=D) + 0.5] * 2, indexing="ij")
+    image = torch.stack([u, v, u - v])[None]  # bilinear samples of it are exact
+    out, mask, fragments = rendered(vertices, faces, image, source, target, sampling)
     corners = faces[fragments.face_id[mask]]
     points = (fragments.bary[mask][..., None] * vertices[0, corners]).sum(1)
     uv = source.project(points[None])[0, :, :2]
     torch.testing.assert_close(out[0, :2].permute(1, 2, 0)[mask[0]], uv, atol=1e-8, rtol=0)
-
-
-def test_backends_agree(face_model):
-    s = scene(face_model, 1)
-    index, faces = face_model.face_index, face_model.cropped_faces()
-    a, b = (render_pairs(s.vertices[:, index], faces, s.images, s.camera, backend=x) for x in ("numba", "torch"))
-    assert torch.equal(a.face_id, b.face_id)
-    torch.testing.assert_close(a.image, b.image)
+    assert not bool(out[~mask[:, None].expand_as(out)].any())
 
 
 @pytest.mark.parametrize("sampling", ["pixel", "vertex"])
@@ -104,8 +80,6 @@ def test_derivatives_match_finite_differences(sampling):
 
 def test_true_shape_and_cameras_reproduce_the_observed_view(face_model):
     """Equation (5), on every pair of a few faces: at least 30 dB where both views see the face."""
-    from lib.renderers.masks import rendered_masks
-
     s = scene(face_model, 3)
     index = face_model.textured_region()
     faces = face_model.faces_among(index)
@@ -114,11 +88,6 @@ def test_true_shape_and_cameras_reproduce_the_observed_view(face_model):
     squared = (out.image - s.images[:, [t for t, _ in PAIRS]]).square().mean(2)
     psnr = -10 * torch.log10((squared * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)))
     assert float(psnr.min()) >= 30, psnr
-    # and not with a wrong camera
-    wrong = WeakPerspectiveCamera(s.camera.scale, s.camera.R, s.camera.t2d + torch.tensor([2.0, 0.0]))
-    shifted = render_pairs(s.vertices[:, index], faces, s.images, wrong, pairs=[(0, 1)])
-    same = render_pairs(s.vertices[:, index], faces, s.images, s.camera, pairs=[(0, 1)])
-    assert float((shifted.image - same.image).abs().mean()) > 0.01
 
 
 def test_faces_seen_from_behind_are_not_drawn():

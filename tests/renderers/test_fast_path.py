@@ -1,5 +1,6 @@
 """The numpy fast path gives the differentiable renderer's pixels."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,7 @@ def scene(perspective: bool = True, size: int = 32, batch: int = 3) -> tuple[Any
 
 
 def draw(args: Any, height: int = 32, width: int = 32, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-    screen, faces, albedo, normals, sh = args
-    return fast.render_shaded(screen, faces, albedo, normals, sh, height, width, **options)
+    return fast.render_shaded(*args, height, width, **options)
 
 
 def arrays(vertices, faces, camera, albedo, sh) -> Any:
@@ -62,19 +62,17 @@ def test_supersampling_is_the_mean_of_a_larger_image(path):
 
 
 def test_shared_albedo_threads_and_input_kinds(path):
-    s = scene(batch=5)
-    screen, faces, albedo, normals, sh = arrays(*s)
-    one = fast.render_shaded(screen, faces, albedo[0], normals, sh, 32, 32, threads=1)
-    two = fast.render_shaded(
-        screen.astype(np.float64), faces.astype(np.int32), np.repeat(albedo[:1], 5, 0), normals, sh, 32, 32, threads=2
-    )
+    screen, faces, albedo, *rest = arrays(*scene(batch=5))
+    one = draw((screen, faces, albedo[0], *rest), threads=1)
+    repeated = np.repeat(albedo[:1], 5, 0)
+    two = draw((screen.astype(np.float64), faces.astype(np.int32), repeated, *rest), threads=2)
     np.testing.assert_allclose(one[0], two[0], atol=1e-6)
 
 
 def test_bad_vertices_lose_their_faces_only(path):
-    screen, faces, albedo, normals, sh = arrays(*scene())
-    screen[0, 3] = np.nan
-    rgb, mask = fast.render_shaded(screen, faces, albedo, normals, sh, 32, 32)
+    args = arrays(*scene())
+    args[0][0, 3] = np.nan
+    rgb, mask = draw(args)
     assert np.isfinite(rgb).all() and 0 < mask[0].sum() <= mask[1].size
 
 
@@ -105,8 +103,6 @@ def test_normals():
 
 
 def test_the_pool_works_from_several_threads_at_once():
-    from concurrent.futures import ThreadPoolExecutor
-
     args = arrays(*scene(batch=4))
     want = draw(args, 32, 32, threads=1)[0]
     with ThreadPoolExecutor(4) as pool:

@@ -5,7 +5,7 @@ import torch
 
 from lib.landmarks.ibug68 import SWAP68
 from lib.renderers.crossview import PAIRS, render_pairs
-from lib.renderers.masks import covisible_side, observed_masks, rendered_masks, snap_to_edges
+from lib.renderers.masks import covisible_side, rendered_masks, snap_to_edges
 from lib.renderers.rasterize import rasterize
 from tests.losses.scenes import scene
 
@@ -15,10 +15,7 @@ def test_the_borders_run_through_the_landmarks(face_model):
     sides = covisible_side(s.landmarks, PAIRS, 64)
     front = s.landmarks[:, 0]
     for b in range(2):
-        for pair, keep, drop in (
-            (0, 45, 36),
-            (1, 36, 45),
-        ):  # outer eye corners: 36 on the image's left, 45 on its right
+        for pair, keep, drop in ((0, 45, 36), (1, 36, 45)):  # outer eye corners, on the image's left and right
             for landmark, inside in ((keep, True), (drop, False)):
                 u, v = front[b, landmark].long().tolist()
                 assert bool(sides[b, pair, v, u]) is inside
@@ -38,13 +35,6 @@ def test_mirrored_landmarks_give_mirrored_masks(face_model):
     mirrored = torch.stack([64 - mirrored[..., 0], mirrored[..., 1]], -1)
     a, b = covisible_side(s.landmarks, PAIRS, 64), covisible_side(mirrored, PAIRS, 64)
     assert torch.equal(a, b[:, [1, 0, 3, 2]].flip(-1))
-
-
-def test_shifted_landmarks_shift_the_borders(face_model):
-    s = scene(face_model, 1, seed=3)
-    a = covisible_side(s.landmarks, PAIRS, 64)
-    b = covisible_side(s.landmarks + torch.tensor([3.0, 0.0]), PAIRS, 64)
-    assert torch.equal(a[..., :-3], b[..., 3:])
 
 
 def _in_sight(frag, screen):
@@ -78,17 +68,6 @@ def test_masks_keep_what_both_views_see(face_model):
         both = inside & seen[source]
         assert float(seen[source][kept].float().mean()) > 0.97  # hardly anything hidden is kept
         assert float(kept[both].float().mean()) > 0.5  # and what both see is not thrown away
-
-
-def test_observed_masks_agree_with_rendered_ones_at_the_truth(face_model):
-    s = scene(face_model, 3, seed=5)
-    index, faces = face_model.face_index, face_model.cropped_faces()
-    out = render_pairs(s.vertices[:, index], faces, s.images, s.camera)
-    a, b = rendered_masks(out.covered, s.landmarks), observed_masks(out.covered, s.images, s.landmarks)
-    assert a.shape == b.shape == (3, 4, 64, 64) and a.dtype == b.dtype == torch.bool
-    assert float((a & b).sum() / (a | b).sum()) > 0.93
-    # the front view has two masks, and they are not the same
-    assert float((b[:, 0] & b[:, 1]).sum() / (b[:, 0] | b[:, 1]).sum()) < 0.2
 
 
 def test_the_observed_mask_follows_the_image_and_not_the_wrong_mesh():

@@ -11,7 +11,7 @@ from lib.renderers.interpolate import interpolate
 from lib.renderers.normals import face_normals, vertex_normals
 from lib.renderers.rasterize import available_backends, rasterize
 from lib.renderers.render import Renderer
-from lib.renderers.shading import ambient_light, directional_light, sh_basis, sh_from_radiance, shade
+from lib.renderers.shading import ambient_light, sh_basis, sh_from_radiance, shade
 from tests.renderers.reference import cameras, sphere
 
 D = torch.float64
@@ -39,11 +39,8 @@ def test_a_linear_function_of_space_is_interpolated_exactly(perspective):
     position = interpolate(frag, faces, vertices)  # (2, 3, H, W)
     back = camera.project(position.flatten(2).transpose(1, 2)).reshape(2, 40, 44, 3)
     v, u = torch.meshgrid(torch.arange(40, dtype=D) + 0.5, torch.arange(44, dtype=D) + 0.5, indexing="ij")
-    for i in range(2):
-        m = frag.mask[i]
-        torch.testing.assert_close(back[i, ..., 0][m], u[m], atol=1e-6, rtol=0)
-        torch.testing.assert_close(back[i, ..., 1][m], v[m], atol=1e-6, rtol=0)
-        torch.testing.assert_close(back[i, ..., 2][m], frag.depth[i][m], atol=1e-6, rtol=0)
+    want = torch.stack([u.expand(2, -1, -1), v.expand(2, -1, -1), frag.depth], -1)
+    torch.testing.assert_close(back[frag.mask], want[frag.mask], atol=1e-6, rtol=0)
     assert not bool(position.transpose(0, 1)[:, ~frag.mask].any())
 
 
@@ -86,28 +83,9 @@ def test_basis_is_orthonormal():
     torch.testing.assert_close(gram, torch.eye(9, dtype=D), atol=1e-3, rtol=0)
 
 
-def test_known_values_of_the_basis():
-    z = sh_basis(torch.tensor([0.0, 0.0, 1.0], dtype=D))
-    want = torch.tensor([0.282095, 0, 0.488603, 0, 0, 0, 0.630783, 0, 0], dtype=D)
-    torch.testing.assert_close(z, want, atol=1e-6, rtol=0)
-    x = sh_basis(torch.tensor([1.0, 0.0, 0.0], dtype=D))
-    want = torch.tensor([0.282095, 0, 0, 0.488603, 0, 0, -0.315392, 0, 0.546274], dtype=D)
-    torch.testing.assert_close(x, want, atol=1e-6, rtol=0)
-
-
 def test_ambient_light_shades_all_normals_alike():
     n = unit_sphere_points(50)[None].expand(2, -1, -1)
     torch.testing.assert_close(shade(n, ambient_light(2, 0.7, like=n)), torch.full((2, 50, 3), 0.7, dtype=D))
-
-
-def test_a_lamp_follows_the_clamped_cosine():
-    direction = torch.nn.functional.normalize(torch.tensor([[0.3, 0.5, 0.8]], dtype=D), dim=-1)
-    n = unit_sphere_points(5000)
-    light = shade(n[None], directional_light(direction, torch.tensor([[1.0, 0.5, 0.0]], dtype=D)))[0]
-    cosine = (n @ direction[0]).clamp(min=0)
-    assert float((light[:, 0] - cosine).abs().max()) < 3 / 32 + 1e-6  # nine bands of one lamp: worst at the horizon
-    torch.testing.assert_close(light[:, 1], light[:, 0] / 2)
-    assert not bool(light[:, 2].any())
 
 
 def test_radiance_to_shading_matches_the_integral():
@@ -140,29 +118,21 @@ def problem(perspective: bool) -> dict[str, Tensor]:
     vertices, faces = sphere(7, 9, bumps=0.15)
     camera = cameras(2, 40, D)[0 if perspective else 1]
     q = torch.randn(2, 4, dtype=D, generator=g)
-    values = {
+    return {
         "vertices": vertices.double().expand(2, -1, 3) + torch.randn(2, len(vertices), 3, dtype=D, generator=g),
         "rotation": q / q.norm(dim=-1, keepdim=True),
         "light": torch.randn(2, 9, 3, dtype=D, generator=g),
         "albedo": torch.rand(2, len(vertices), 3, dtype=D, generator=g),
-    }
-    if isinstance(camera, PerspectiveCamera):
-        values |= {"calibration": camera.K, "translation": camera.t}
-    else:
-        values |= {"scale": camera.scale, "shift": camera.t2d}
-    return values | {"faces": faces}
+        "faces": faces,
+    } | {name: value for name, value in vars(camera).items() if name != "R"}
 
 
-def image_of(p: dict[str, Tensor], backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, and the face and depth of each pixel."""
-    R = quaternion_to_matrix(p["rotation"])
-    camera = (
-        PerspectiveCamera(p["calibration"], R, p["translation"])
-        if "calibration" in p
-        else WeakPerspectiveCamera(p["scale"], R, p["shift"])
-    )
+def image_of(p: dict[str, Tensor], backend: str) -> tuple[Tensor, Tensor]:
+    """Image, and the face of each pixel."""
+    kind, *rest = (PerspectiveCamera, "K", "t") if "K" in p else (WeakPerspectiveCamera, "scale", "t2d")
+    camera = kind(p[rest[0]], quaternion_to_matrix(p["rotation"]), p[rest[1]])
     out = Renderer(p["faces"], 40, backend)(p["vertices"], camera, p["albedo"], p["light"])
-    return out.image, out.fragments.face_id, out.depth
+    return out.image, out.fragments.face_id
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -170,20 +140,19 @@ def image_of(p: dict[str, Tensor], backend: str) -> tuple[Tensor, Tensor, Tensor
 def test_image_gradients_agree_with_finite_differences(backend, perspective):
     """To 1e-3 relative on interior pixels: those whose face does not change under the difference's step."""
     p = problem(perspective)
-    names = [k for k in p if k != "faces"]
     g = torch.Generator().manual_seed(4)
     weight = torch.randn(2, 3, 40, 40, dtype=D, generator=g)
     eps = 1e-5
     with torch.no_grad():
-        _, base, _ = image_of(p, backend)
-    for name in names:
+        base = image_of(p, backend)[1]
+    for name in sorted(p.keys() - {"faces"}):
         for _ in range(3):
             direction = torch.randn(p[name].shape, dtype=D, generator=g)
-            if name == "calibration":  # only f, cx, cy are entries of a calibration matrix
+            if name == "K":  # only f, cx, cy are entries of a calibration matrix
                 direction = direction * torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]], dtype=D)
             with torch.no_grad():
-                plus, id_plus, _ = image_of(p | {name: p[name] + eps * direction}, backend)
-                minus, id_minus, _ = image_of(p | {name: p[name] - eps * direction}, backend)
+                plus, id_plus = image_of(p | {name: p[name] + eps * direction}, backend)
+                minus, id_minus = image_of(p | {name: p[name] - eps * direction}, backend)
             interior = (base >= 0) & (id_plus == base) & (id_minus == base)
             assert float(interior.sum()) > 0.98 * float((base >= 0).sum())
             loss_weight = weight * interior[:, None]

@@ -6,11 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.renderers.cameras import WeakPerspectiveCamera
-from lib.renderers.interpolate import interpolate
-from lib.renderers.rasterize import rasterize
 from lib.renderers.texture import sample_image
-from tests.renderers.reference import sphere
 
 D = torch.float64
 
@@ -40,17 +36,3 @@ def test_sampling_gradients_borders_and_shapes():
     assert not bool(sample_image(image, far, padding="zeros").any())
     with pytest.raises(ValueError, match="image"):
         sample_image(image, far.expand(2, -1, -1))
-
-
-def test_a_texture_survives_projection_and_sampling():
-    """Render colours, sample them back at visible vertices: the round trip closes on vertices well inside."""
-    vertices, faces = sphere(20, 28)
-    camera = WeakPerspectiveCamera(torch.tensor([1.0]), torch.eye(3)[None], torch.tensor([[96.0, 96.0]]))
-    screen = camera.project(vertices[None])
-    color = vertices / 160 + 0.5
-    frag = rasterize(screen, faces, (192, 192), perspective=False)
-    image = interpolate(frag, faces, color)
-    sampled = sample_image(image, screen)[0]
-    seen = vertices[:, 2] > 40  # on a sphere of radius 80: what faces the viewer by 60 degrees or less is not hidden
-    assert int(seen.sum()) > 50
-    torch.testing.assert_close(sampled[seen], color[seen], atol=5e-3, rtol=0)

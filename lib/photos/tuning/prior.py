@@ -220,7 +220,9 @@ def crossvalidate_dense(
         twins = [twin for twin, _ in people[name]]
         gaps = [landmark_gap(model, twin, fit) for twin, fit in zip(twins, fits, strict=True)]
         heads = [model.vertices(fit.alpha, fit.beta[0]) for fit in fits]
-        return errors_of(model, twins, face, heads) | {"reprojection %": np.round(np.mean(gaps, keepdims=True), 3)}
+        return errors_of(model, twins, face, heads) | {
+            "reprojection %": np.asarray(np.round(np.mean(gaps, keepdims=True), 3))
+        }
 
     settings = [dict(zip(("identity_weight", "photo_weight", "offset_mm"), row, strict=True)) for row in DENSE]
     table, held_out, best = compare(settings, people, measure, folds, "dense")
