@@ -68,10 +68,10 @@ def first_losses(task: Task, loop: LoopConfig) -> tuple[list[float], dict[str, f
 
 def check_batches(task: Task) -> None:
     """A batch depends on its step alone, whatever was asked for before; two processes share one out."""
+    halves = [task.batch(1, rank, 2) for rank in (0, 1)]
     first, other, again = (task.batch(step) for step in (1, 2, 1))
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
-    halves = [task.batch(1, rank, 2) for rank in (0, 1)]
     assert all(2 * len(half[k]) == len(first[k]) for half in halves for k in first)
     assert not all(torch.equal(halves[0][k], halves[1][k]) for k in first)
 

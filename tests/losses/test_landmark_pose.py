@@ -9,7 +9,7 @@ from lib.losses.coefficients import coefficient_loss, regularisation
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.losses.pose import normalised_pose, pose_loss
 from lib.losses.reprojection import reprojection_loss
-from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
+from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 
 D = torch.float64
 
@@ -73,8 +73,9 @@ def test_shapes_that_do_not_fit_are_refused():
     a, b, target = torch.zeros(3, 6), torch.zeros(3, 2), camera(10, 0, 0, 0.4, (0, 0), 64)
     with pytest.raises(ValueError, match="coefficients"):
         coefficient_loss(a[:, :4], b, a, b)
+    pinhole = PerspectiveCamera(torch.eye(3)[None], torch.eye(3)[None], torch.zeros(1, 3))
     with pytest.raises(ValueError, match="cameras"):
-        reprojection_loss(torch.zeros(2, 7, 3), target, torch.zeros(2, 7, 3), target, 3)
+        reprojection_loss(torch.zeros(2, 7, 3), pinhole, torch.zeros(2, 7, 3), pinhole, 3)
     with pytest.raises(ValueError, match="68"):
         landmark_loss(torch.zeros(1, 51, 2), torch.zeros(1, 51, 2), 64)
     with pytest.raises(ValueError, match="2 predicted"):

@@ -187,6 +187,7 @@ def test_a_saved_run_loads_and_others_are_refused(face_model: FaceModel, tmp_pat
     path = tmp_path / "model.safetensors"
     meta = {"paper": "mvfnet", "run": "v1", "backbone": "resnet_tiny", "n_id": K, "n_exp": E}
     meta |= {"n_views": 3, "mirror_view": 2}
+    save_weights(path, model, meta)
     views = Views(torch.rand(2, 3, 3, SIZE, SIZE), torch.eye(3).expand(2, 3, 3, 3))
     one, two = (m.reconstruct(views) for m in (model, load_method(tmp_path, face_model)))
     assert torch.equal(one.vertices, two.vertices) and set(one.parameters) == {"alpha", "beta", "pose"}
