@@ -83,6 +83,14 @@ def people(face_model, face_model_files):
 
 
 @pytest.fixture(scope="session")
+def textured(face_model_files):
+    """The same population with the skin that data sets have."""
+    from lib.synthesis.people import People
+
+    return People.load(face_model_files / "face_model.npz")
+
+
+@pytest.fixture(scope="session")
 def model_path(people, face_model_files, tmp_path_factory):
     """A face model's path under which twins find `people` in this process (with `workers=0`)."""
     from lib.synthesis import twin

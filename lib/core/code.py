@@ -39,7 +39,7 @@ def _tree(path: Path) -> ast.Module:
 @cache
 def meaning(path: Path) -> str:
     """Hash of a file's code without comments and docstrings, the same under every Python from 3.11 on."""
-    return hashlib.sha256(_written(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+    return hashlib.sha256(_written(_tree(path)).encode()).hexdigest()
 
 
 def _written(node: object) -> str:

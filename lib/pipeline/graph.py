@@ -1,8 +1,10 @@
 """The stages of dvc.yaml as a graph: what needs what, what comes first, what is already done."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +132,31 @@ def up_to_date(steps: dict[str, Step]) -> set[str]:
 
     done: set[str] = set()
     if steps:
-        with lock_repo(next(iter(steps.values())).stage.repo):
+        with lock_repo(next(iter(steps.values())).stage.repo), _looked_at_once(steps.values()):
             for name, step in sorted(steps.items(), key=lambda item: -item[1].height):  # what is needed comes first
                 if step.needs & set(steps) <= done and not step.stage.changed():
                     done.add(name)
     return done
+
+
+@contextmanager
+def _looked_at_once(steps: Iterable[Step]) -> Iterator[None]:
+    """While nothing runs, DVC hashes each path a single time, however many stages read what one wrote."""
+    outputs = [output for step in steps for output in (*step.stage.deps, *step.stage.outs)]
+    found: dict[str, Any] = {}
+
+    def hash_of(path: str, look: Callable[[], Any]) -> Any:
+        if path not in found:
+            found[path] = look()
+        return found[path]
+
+    for output in outputs:
+        output.get_hash = partial(hash_of, output.fs_path, output.get_hash)
+    try:
+        yield
+    finally:
+        for output in outputs:
+            del output.get_hash  # the class's own again
 
 
 def sort_lock(path: str, steps: dict[str, Step]) -> None:

@@ -29,11 +29,6 @@ def spans_of(tmp_path, content: bytes, **options):
     return [content[a:b] for a, b in spans], damaged
 
 
-def test_pictures_one_after_the_other(tmp_path):
-    frames = [jpeg(i, 16 + 8 * i) for i in range(4)]
-    assert spans_of(tmp_path, b"".join(frames)) == (frames, 0)
-
-
 @given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\xff", b"\x00")), min_size=2, max_size=5))
 def test_transport_headers_between_pictures(tmp_path_factory, junk):
     frames = [jpeg(i) for i in range(len(junk))]

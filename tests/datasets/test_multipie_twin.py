@@ -1,5 +1,9 @@
 """The Multi-PIE twin and its pack: geometry and light of the room, files that the adapter reads, labels that are only fits."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,17 +17,7 @@ from lib.datasets.pack import crop_picture, margin, read_pack
 from lib.datasets.triplets import TripletSet
 from lib.renderers.cameras import matrix_to_euler
 
-CONFIG = MultiPieConfig(
-    n_subjects=3,
-    cameras=("080", "051", "190"),
-    instants=2,
-    lights=2,
-    seed=1,
-    validation=0.34,
-    image_size=32,
-    n_id=30,
-    n_exp=20,
-)
+CONFIG = MultiPieConfig(3, ("080", "051", "190"), 2, 2, seed=1, validation=0.34, image_size=32, n_id=30, n_exp=20)
 SIZE = CONFIG.image_size
 
 
@@ -45,14 +39,6 @@ def packed(twin):
 @pytest.fixture(scope="module")
 def rig():
     return make_rig(tuple(CAMERAS), np.random.default_rng(0))
-
-
-def test_the_adapter_reads_it(twin):
-    data = MultiPie(twin[0], CONFIG.cameras)
-    read = list(data)
-    assert data.subjects == ["001", "002", "003"] and len(read) == 3 * 2 * 2 and not data.skipped
-    for _, views in read:
-        assert [v.camera for v in views] == ["051", "080", "190"]
 
 
 def test_rig_geometry(rig, people):
@@ -118,11 +104,7 @@ def test_pack_holds_every_view_and_validation_truth_alone(twin, packed, people):
 
 
 def test_label_cameras_put_the_fitted_face_on_the_landmarks(packed, people):
-    a = {
-        name: torch.from_numpy(np.array(value))
-        for name, value in read_pack(packed).items()
-        if value.dtype.kind in "fiu"
-    }
+    a = {k: torch.from_numpy(np.array(v)) for k, v in read_pack(packed).items() if v.dtype.kind in "fiu"}
     points = people.model.vertices(a["alpha"], a["beta"])[:, people.model.landmarks] @ a["R"].transpose(1, 2)
     seen = a["scale"][:, None, None] * points[..., :2] * torch.tensor([1.0, -1.0]) + a["t2d"][:, None]
     gap = (seen - a["landmarks"])[:, 17:].norm(dim=-1) / a["scale"][:, None]
@@ -142,8 +124,6 @@ def test_pack_resumes_and_repairs(twin, packed):
 
 
 def test_wrong_direction_is_refused(twin, tmp_path):
-    from dataclasses import replace
-
     with pytest.raises(InputError, match=r"data\.multipie\.sign"):
         pack(twin[0], tmp_path / "x", replace(CONFIG, sign=-1), twin[1], workers=0)
     assert not (tmp_path / "x").exists()
@@ -151,9 +131,6 @@ def test_wrong_direction_is_refused(twin, tmp_path):
 
 def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
     """A side view with a frontal face's landmarks: named, and no row of the pack."""
-    import json
-    import shutil
-
     root = tmp_path / "copy"
     shutil.copytree(twin[0], root)
     file = sorted(root.rglob("landmarks.json"))[0]
@@ -166,8 +143,6 @@ def test_landmarks_of_another_face_are_left_out(twin, people, tmp_path):
 
 
 def test_selection_is_random_but_fixed(twin):
-    from dataclasses import replace
-
     groups = MultiPie(twin[0], CONFIG.cameras).groups
     assert select(groups, CONFIG) == groups  # all of the twin
     few = select(groups, replace(CONFIG, instants=1, lights=1))

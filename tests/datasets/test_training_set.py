@@ -9,21 +9,11 @@ import torch
 from lib.core.arrays import load_arrays, save_arrays
 from lib.core.errors import InputError
 from lib.datasets.training.read import TrainingSet
-from lib.datasets.training.twin import (
-    TrainingSetConfig,
-    make_shard,
-    make_twin,
-    split_of,
-)
+from lib.datasets.training.twin import TrainingSetConfig, make_twin, split_of
 from lib.landmarks.ibug68 import SWAP68
 from lib.renderers.cameras import PerspectiveCamera
 
 CONFIG = TrainingSetConfig(n_subjects=10, n_views=3, image_size=48, shard_size=4, seed=3)
-
-
-@pytest.fixture(scope="module")
-def shard(people):
-    return make_shard(people, TrainingSetConfig(n_subjects=8, n_views=3, image_size=64, shard_size=8, seed=1), 0)
 
 
 @pytest.fixture
@@ -75,14 +65,15 @@ def test_symmetrised_batch_is_consistent(root, people):
         assert torch.allclose(batch.landmarks[i, ..., 0], 48 - marks[..., 0])
         assert torch.allclose(batch.landmarks[i, ..., 1], marks[..., 1])
     # the mirrored landmarks still belong to the mirrored vertices
-    gap = (after[:, :, data_landmarks(people)] - batch.landmarks).norm(dim=-1)
+    gap = (after[:, :, people.model.landmarks] - batch.landmarks).norm(dim=-1)
     assert gap.median() < 1.0
 
 
 @pytest.mark.parametrize("memory_gb", [8.0, 0.0])
 def test_chosen_views_are_those_of_the_whole_batch(root, people, memory_gb):
     data = TrainingSet(root, "train", people.model, memory_gb)
-    whole = data.batch(range(7), torch.Generator().manual_seed(0))
+    whole = TrainingSet(root, "train", people.model).batch(range(7), torch.Generator().manual_seed(0))
+    assert (data._memory is None) == (memory_gb == 0) and (data.image_size, data.n_views) == (48, 3)
     view = torch.tensor([[2, 0], [1, 1], [0, 2], [2, 1], [1, 0], [0, 0], [2, 2]])
     seen = []
 
@@ -98,28 +89,13 @@ def test_chosen_views_are_those_of_the_whole_batch(root, people, memory_gb):
     assert torch.equal(part.vertices, whole.vertices)
 
 
-def test_images_left_on_disk_are_the_same(root, people):
-    loaded, mapped = (TrainingSet(root, "train", people.model, memory_gb=gb) for gb in (8, 0))
-    assert loaded._memory is not None and mapped._memory is None
-    for index in ([0], [6, 0, 3, 3], range(7)):
-        assert torch.equal(loaded.batch(index, symmetrise=False).images, mapped.batch(index, symmetrise=False).images)
-    assert mapped.image_size == 48 and mapped.n_views == 3 and len(mapped) == 7
-
-
-def data_landmarks(people):
-    return people.model.landmarks[:]
-
-
-def test_symmetrise_needs_a_generator(root, people):
-    with pytest.raises(ValueError, match="Generator"):
-        TrainingSet(root, "train", people.model).batch([0])
-
-
 def test_missing_and_damaged_shards_are_named(root, people, tmp_path):
     with pytest.raises(InputError, match=r"no shard_\* here"):
         TrainingSet(tmp_path / "empty", "train", people.model)
     with pytest.raises(InputError, match="found 'dev'"):
         TrainingSet(root, "dev", people.model)
+    with pytest.raises(ValueError, match="Generator"):
+        TrainingSet(root, "train", people.model).batch([0])
     damaged = root / "shard_001" / "images.npy"
     damaged.write_bytes(damaged.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"shard_001.images\.npy: not a readable"):

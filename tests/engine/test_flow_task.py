@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,13 +13,11 @@ from lib.engine.pretraining.flow import BASELINES, main
 from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
 from lib.engine.pretraining.flow_task import FlowTask, TwoWay, end_point_error, multi_scale_error
 from lib.models.flow import build_flow, load_flow
-from lib.synthesis.people import People
 
 
 @pytest.fixture(scope="module")
-def pairs(face_model_files):
-    people = People.load(face_model_files / "face_model.npz")
-    return FlowPairs(photograph_people(people, 4, 64, seed=0), people)
+def pairs(textured):
+    return FlowPairs(photograph_people(textured, 4, 64, seed=0), textured)
 
 
 def test_end_point_error_by_hand():
@@ -41,15 +38,6 @@ def test_multi_scale_error_by_hand():
     assert float(multi_scale_error(levels, truth, torch.zeros(1, 8, 8))) == 0
 
 
-def test_two_way_is_the_network_in_both_directions(pairs):
-    torch.manual_seed(0)
-    net = build_flow("pwcnet_tiny").eval()
-    batch = pairs.batch(2, np.random.default_rng(0))
-    with torch.no_grad():
-        flow = F.interpolate(TwoWay(net)(batch.image1)[-1], (64, 64), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(flow, net(batch.image1, batch.image2), rtol=1e-4, atol=1e-4)
-
-
 def test_two_way_knows_that_images_are_resized():
     """The published network works on multiples of 64 px; its flows come back in px of the images."""
     torch.manual_seed(0)
@@ -62,16 +50,7 @@ def test_two_way_knows_that_images_are_resized():
         TwoWay(build_flow("pwcnet_tiny"))(torch.rand(2, 3, 60, 64))
 
 
-def test_batches_are_a_function_of_the_step(pairs):
-    task = FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=4, seed=1)
-    first = [task.batch(step) for step in range(3)]
-    other = FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=4, seed=1)
-    for step in (2, 0, 1, 40, 2):
-        batch = other.batch(step)
-        if step < 3:
-            assert all(torch.equal(batch[k], first[step][k]) for k in batch)
-    assert not torch.equal(first[0]["flow"], first[1]["flow"])
-    assert first[0]["images"].shape == (4, 3, 64, 64)
+def test_batches_are_of_even_size(pairs):
     with pytest.raises(ValueError, match="even"):
         FlowTask(build_flow("pwcnet_tiny"), pairs, pairs, batch_size=3, seed=1)
 
@@ -117,13 +96,13 @@ def test_stage_from_parameters_to_files(stage, capsys):
         if row["estimator"] == "zero" and row["pairs"] != "0":
             assert float(row["epe_px"]) == pytest.approx(float(row["motion_px"]))
     text = Path("results/mvfnet/smoke/flow.md").read_text()
-    assert "Zero flow" in text
-    assert "commit" in text
-    first = {p: p.read_bytes() for p in (Path("data/smoke/flow/pwcnet_tiny.safetensors"),)}
+    assert "Zero flow" in text and "commit" in text
+    weights = Path("data/smoke/flow/pwcnet_tiny.safetensors")
+    first = weights.read_bytes()
     stage()
-    assert all(p.read_bytes() == content for p, content in first.items())  # the same seed, the same weights
+    assert weights.read_bytes() == first  # the same seed, the same weights
     # weights that are there already are not trained again
-    torch.save(load_flow("pwcnet_tiny", Path("data/smoke/flow/pwcnet_tiny.safetensors")).state_dict(), "mine.pth")
+    torch.save(load_flow("pwcnet_tiny", weights).state_dict(), "mine.pth")
     capsys.readouterr()
     stage(path="mine.pth")
     assert json.loads(Path("data/smoke/flow/pwcnet_tiny.json").read_text())["source"] == "mine.pth"

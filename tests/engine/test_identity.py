@@ -10,32 +10,25 @@ import torch
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
 from lib.datasets.training.read import TrainingSet
-from lib.engine.pretraining.identity import (
-    IdentityTask,
-    cut_out,
-    load_recogniser,
-    measure,
-    recognition,
-    table,
-    train_identity,
-    vary,
-)
+from lib.engine.pretraining import identity
+from lib.engine.pretraining.identity import IdentityTask, cut_out, load_recogniser, measure, recognition, table, vary
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
 from tests.packs import write_training_set
 
 SIZE = 32
+Sets = tuple[TrainingSet, TrainingSet]
 
 
 @pytest.fixture(scope="module")
-def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSet, TrainingSet]:
+def sets(face_model: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Sets:
     root = tmp_path_factory.mktemp("train")
     write_training_set(root, face_model)
     return TrainingSet(root, "train", face_model), TrainingSet(root, "val", face_model)
 
 
-def task_of(face: FaceModel, sets: tuple[TrainingSet, TrainingSet], batch: int = 8) -> IdentityTask:
+def task_of(face: FaceModel, sets: Sets, batch: int = 8) -> IdentityTask:
     torch.manual_seed(0)
     net = IdentityNet("resnet_tiny", 16)
     return IdentityTask(net, face.cropped_faces(), face.face_index, *sets, batch, seed=1, temperature=0.2)
@@ -49,7 +42,7 @@ def test_recognition_by_hand() -> None:
     assert recognition(torch.eye(5)) == (1.0, 1.0)
 
 
-def test_cutting_out_and_varying(sets: tuple[TrainingSet, TrainingSet]) -> None:
+def test_cutting_out_and_varying(sets: Sets) -> None:
     g = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, SIZE, SIZE, generator=g)
     mask = torch.zeros(4, SIZE, SIZE, dtype=torch.bool)
@@ -63,17 +56,7 @@ def test_cutting_out_and_varying(sets: tuple[TrainingSet, TrainingSet]) -> None:
     assert not torch.allclose(varied[0] / images[0], varied[1] / images[1])
 
 
-def test_batches_pair_two_views_of_each_person(face_model: FaceModel, sets: tuple[TrainingSet, TrainingSet]) -> None:
-    task = task_of(face_model, sets)
-    a, b, c = task.batch(2)["images"], task.batch(2)["images"], task.batch(3)["images"]
-    assert a.shape == (16, 3, SIZE, SIZE) and torch.equal(a, b) and not torch.equal(a, c)
-    halves = [task.batch(2, rank, 2)["images"].shape[0] for rank in (0, 1)]
-    assert halves == [8, 8]
-
-
-def test_loss_is_low_for_partners_and_log_n_for_strangers(
-    face_model: FaceModel, sets: tuple[TrainingSet, TrainingSet]
-) -> None:
+def test_loss_is_low_for_partners_and_log_n_for_strangers(face_model: FaceModel, sets: Sets) -> None:
     task = task_of(face_model, sets)
     eye = torch.eye(8)
     right = task.loss(lambda images: torch.cat([eye, eye]), {"images": torch.zeros(16)})
@@ -82,30 +65,25 @@ def test_loss_is_low_for_partners_and_log_n_for_strangers(
     assert right < 0.06 < same < wrong and torch.isclose(same, torch.tensor(8.0).log(), rtol=1e-4)
 
 
-def test_training_from_params_to_a_recogniser(
-    face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_from_params_to_a_recogniser(face_model: FaceModel, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     face_model.save(Path("data/face_model.npz"))
     write_training_set(Path("data/smoke/train"), face_model)
     torch.manual_seed(0)
     save_weights(Path("data/smoke/pretrained/resnet_tiny.safetensors"), build_encoder("resnet_tiny"), {})
     loop = {"steps": 25, "batch_size": 12, "lr": 1e-3, "threads": 1, "warmup": 2}
-    identity = {"path": None, "dim": 16, "temperature": 0.2, "loop": loop}
+    settings = {"path": None, "dim": 16, "temperature": 0.2, "loop": loop}
     params: dict[str, Any] = {"profile": "smoke", "data": {"train": {"seed": 1}}}
-    params["mvfnet"] = {"backbone": "resnet_tiny", "identity": identity}
-    figures = train_identity(params)
+    params["mvfnet"] = {"backbone": "resnet_tiny", "identity": settings}
+    figures = identity.train_identity(params)
     assert figures["val_rank1_error_photo"] < 0.6  # four people, front and side: chance is 0.75
     net = load_recogniser(params)
     assert isinstance(net, IdentityNet) and net(torch.rand(2, 3, SIZE, SIZE)).shape == (2, 16)
     rows = measure(params)
-    assert [(r["network"], r["probe"]) for r in rows[:3]] == [
-        ("trained here", "photo"),
-        ("trained here", "cut"),
-        ("pretrained encoder", "photo"),
-    ]
+    networks = ["trained here", "trained here", "pretrained encoder"]
+    assert [(r["network"], r["probe"]) for r in rows[:3]] == list(zip(networks, ("photo", "cut", "photo"), strict=True))
     assert rows[0]["people"] == 4 and all(0 <= r["rank1"] <= 1 and 0.5 <= r["verification"] <= 1 for r in rows)
     assert len(rows) == 4 and "| trained here | photograph | 4 |" in table(rows)
-    params["mvfnet"]["identity"] = identity | {"path": "missing.pth"}
+    params["mvfnet"]["identity"] = settings | {"path": "missing.pth"}
     with pytest.raises(InputError, match=r"missing\.pth: no such file"):
         measure(params)

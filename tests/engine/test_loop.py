@@ -20,9 +20,8 @@ class ToyTask:
 
     def __init__(self, stop_at: int | None = None, scale: float = 1.0):
         torch.manual_seed(0)
-        self.model: nn.Module = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)
-        )
+        layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)
+        self.model: nn.Module = nn.Sequential(*layers)
         self.stop_at, self.scale, self.seen = stop_at, scale, []
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
@@ -41,21 +40,19 @@ class ToyTask:
 
 
 def config(**changes: object) -> LoopConfig:
-    return LoopConfig(
-        **({"steps": 30, "lr": 1e-2, "precision": "32-true", "threads": 1, "checkpoint_every": 7} | changes)
-    )
+    usual = {"steps": 30, "lr": 1e-2, "precision": "32-true", "threads": 1, "checkpoint_every": 7}
+    return LoopConfig(**(usual | changes))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("stop_at", [0, 6, 7, 20])
 def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path: Path, stop_at: int, precision: str) -> None:
-    whole = ToyTask()
-    expected = train(whole, config(precision=precision, validate_every=10), tmp_path / "a.safetensors")
-    killed = ToyTask(stop_at=stop_at)
+    settings = config(precision=precision, validate_every=10)
+    whole, resumed = ToyTask(), ToyTask()
+    expected = train(whole, settings, tmp_path / "a.safetensors")
     with pytest.raises(Interrupted, match="run again"):
-        train(killed, config(precision=precision, validate_every=10), tmp_path / "b.safetensors")
-    resumed = ToyTask()
-    result = train(resumed, config(precision=precision, validate_every=10), tmp_path / "b.safetensors")
+        train(ToyTask(stop_at=stop_at), settings, tmp_path / "b.safetensors")
+    result = train(resumed, settings, tmp_path / "b.safetensors")
     assert resumed.seen[0] == stop_at + 1
     for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -63,9 +60,7 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path: Path, stop
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_mixed_precision_rounds_activations_and_leaves_inputs_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: bool
-) -> None:
+def test_mixed_precision_rounds_activations_and_leaves_inputs_alone(tmp_path: Path, monkeypatch, bare: bool) -> None:
     """A calibration matrix must reach the network as it is, with Fabric and on a machine that lacks it."""
     if bare:
         monkeypatch.setitem(sys.modules, "lightning_fabric", None)
@@ -97,17 +92,12 @@ def test_mixed_precision_rounds_activations_and_leaves_inputs_alone(
 
 def test_a_checkpoint_of_another_configuration_is_not_taken_up(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    with pytest.raises(Interrupted):
-        train(ToyTask(stop_at=10), config(), path)
-    for other in ({"lr": 2e-2}, {"seed": 1}):
+    for settings, data in (({"lr": 2e-2}, "a"), ({"seed": 1}, "a"), ({}, "b")):
+        with pytest.raises(Interrupted):
+            train(ToyTask(stop_at=10), config(), path, identity={"data": "a"})
         task = ToyTask()
-        train(task, config(**other), path)
+        train(task, config(**settings), path, identity={"data": data})
         assert task.seen[0] == 0
-    with pytest.raises(Interrupted):
-        train(ToyTask(stop_at=10), config(), path, identity={"data": "a"})
-    task = ToyTask()
-    train(task, config(), path, identity={"data": "b"})
-    assert task.seen[0] == 0
 
 
 def test_infinite_loss_stops_the_run_before_the_weights_are_spoilt(tmp_path: Path) -> None:
@@ -149,12 +139,13 @@ def test_checkpoint_round_trip_and_bad_files(tmp_path: Path) -> None:
     a, b = optimizer.state_dict()["state"], other_optimizer.state_dict()["state"]
     assert all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i])
 
-    with pytest.raises(InputError, match=r"missing\.safetensors"):
-        load_weights(tmp_path / "missing.safetensors", task.model)
     (tmp_path / "broken.safetensors").write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"broken\.safetensors"):
-        load_weights(tmp_path / "broken.safetensors", task.model)
-    save_weights(tmp_path / "w.safetensors", nn.Linear(2, 2), {})
-    with pytest.raises(InputError, match="Sequential"):
-        load_weights(tmp_path / "w.safetensors", task.model)
+    save_weights(tmp_path / "other.safetensors", nn.Linear(2, 2), {})
+    for name, said in (
+        ("missing", r"missing\.safetensors"),
+        ("broken", r"broken\.safetensors"),
+        ("other", "Sequential"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_weights(tmp_path / f"{name}.safetensors", task.model)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

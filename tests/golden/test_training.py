@@ -66,7 +66,18 @@ def first_losses(task: Task, loop: LoopConfig) -> tuple[list[float], dict[str, f
     return steps, {k: v for k, v in history[-1].items() if k.startswith("val_") and "_error_" not in k}  # shares jump
 
 
+def check_batches(task: Task) -> None:
+    """A batch depends on its step alone, whatever was asked for before; two processes share one out."""
+    halves = [task.batch(1, rank, 2) for rank in (0, 1)]
+    first, other, again = (task.batch(step) for step in (1, 2, 1))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+    assert all(2 * len(half[k]) == len(first[k]) for half in halves for k in first)
+    assert not all(torch.equal(halves[0][k], halves[1][k]) for k in first)
+
+
 def pin(golden: Golden, name: str, task: Task, loop: LoopConfig) -> None:
+    check_batches(task)
     losses, figures = first_losses(task, loop)
     for step, (loss, rtol) in enumerate(zip(losses, RTOL, strict=True)):
         golden(f"training {name}: loss {step + 1}", {"loss": loss}, rtol)

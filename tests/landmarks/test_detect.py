@@ -4,15 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.core.errors import InputError
-from lib.landmarks.detect import (
-    Detection,
-    DlibDetector,
-    choose_face,
-    face_alignment_available,
-    make_detector,
-)
+from lib.landmarks.detect import Detection, DlibDetector, choose_face, face_alignment_available, make_detector
 from lib.landmarks.ibug68 import SWAP68
 
 skimage_data = pytest.importorskip("skimage.data")
@@ -37,22 +32,16 @@ def test_portrait_has_plausible_landmarks(detector, portrait):
     assert 70 < face.size < 130 and 0.1 < face.spread.mean() < 3
 
 
-def test_mirrored_portrait_gives_mirrored_landmarks(detector, portrait):
+def test_landmarks_go_with_the_picture_mirrored_or_large(detector, portrait):
     straight = detector.detect(portrait)[0].landmarks
     mirrored = detector.detect(np.ascontiguousarray(portrait[:, ::-1]))[0].landmarks
     back = np.stack([portrait.shape[1] - mirrored[:, 0], mirrored[:, 1]], axis=1)[list(SWAP68)]
-    assert np.median(np.linalg.norm(back - straight, axis=1)) < 2.5
-
-
-def test_landmarks_scale_with_the_picture(detector, portrait):
     big = portrait.repeat(5, axis=0).repeat(5, axis=1)  # 1500 px: is shrunk before detection
-    straight = detector.detect(portrait)[0].landmarks
-    assert np.median(np.linalg.norm(detector.detect(big)[0].landmarks / 5 - straight, axis=1)) < 3
+    for other, apart in ((back, 2.5), (detector.detect(big)[0].landmarks / 5, 3)):
+        assert np.median(np.linalg.norm(other - straight, axis=1)) < apart
 
 
 def test_dark_and_tilted_pictures_get_further_chances(detector, portrait):
-    from PIL import Image
-
     assert detector.detect(portrait * 0.08)
     tilted = Image.fromarray((portrait * 255).astype(np.uint8)).rotate(28, Image.Resampling.BILINEAR, expand=True)
     assert detector.detect(np.asarray(tilted, np.float32) / 255)
@@ -71,21 +60,16 @@ def _face(size: float, at: float = 10.0) -> Detection:
     return Detection(points, np.zeros(68), np.zeros(4), 1.0, "test")
 
 
-def test_several_faces_are_refused_unless_largest():
+def test_several_and_tiny_faces_are_refused_and_cut_off_ones_warned_of():
     image = np.zeros((600, 600, 3))
     faces = [_face(200), _face(150)]
-    with pytest.raises(InputError, match="2 faces"):
-        choose_face(faces, Path("x.jpg"), image, largest=False)
+    for found, said in ((faces, "2 faces"), ([_face(40)], "64 are needed")):
+        with pytest.raises(InputError, match=said):
+            choose_face(found, Path("x.jpg"), image, largest=False)
     chosen, warnings = choose_face(faces, Path("x.jpg"), image, largest=True)
     assert chosen is faces[0] and "largest" in warnings[0]
     assert choose_face([_face(200), _face(40)], Path("x.jpg"), image, largest=False)[0].size == pytest.approx(200)
-
-
-def test_tiny_and_cut_off_faces():
-    with pytest.raises(InputError, match="64 are needed"):
-        choose_face([_face(40)], Path("x.jpg"), np.zeros((600, 600, 3)), largest=False)
-    _, warnings = choose_face([_face(200, at=-60)], Path("x.jpg"), np.zeros((600, 600, 3)), largest=False)
-    assert "cut off" in warnings[0]
+    assert "cut off" in choose_face([_face(200, at=-60)], Path("x.jpg"), image, largest=False)[1][0]
 
 
 def test_automatic_choice_never_downloads(monkeypatch, tmp_path):

@@ -57,9 +57,5 @@ def scene(face: FaceModel, n: int = 2, size: int = 64, seed: int = 0, yaw: float
     )
     background = rng.uniform(0, 1, (3 * n, 1, 1, 3)).astype(np.float32)
     images = torch.tensor(rgb + (1 - mask[..., None]) * background).permute(0, 3, 1, 2)
-    return Scene(
-        vertices,
-        camera,
-        images.reshape(n, 3, 3, size, size).contiguous(),
-        screen[:, face.landmarks, :2].reshape(n, 3, 68, 2),
-    )
+    images = images.reshape(n, 3, 3, size, size).contiguous()
+    return Scene(vertices, camera, images, screen[:, face.landmarks, :2].reshape(n, 3, 68, 2))

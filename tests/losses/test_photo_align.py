@@ -19,8 +19,6 @@ def boxes(*extents, size=16):
 
 
 # --- photometric
-
-
 def test_photometric_value_is_the_mean_over_the_union():
     a, b = torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 16, 16)
     b[:, :, :, 4] = 0.5  # one column differs by 0.5 in three channels
@@ -38,21 +36,15 @@ def test_outside_both_masks_nothing_counts():
     assert torch.equal(before, photometric_loss(a, b, *masks))
     b[..., 8] = 9
     assert float(photometric_loss(a, b, *masks)) > float(before)
-
-
-def test_an_empty_union_costs_nothing():
-    a, b = torch.rand(2, 2, 3, 6, 6).unbind(0)
-    nothing = torch.zeros(2, 6, 6, dtype=torch.bool)
-    loss = photometric_loss(a.requires_grad_(), b, nothing, nothing)
-    assert loss.tolist() == [0, 0]
-    loss.sum().backward()
+    nothing = torch.zeros(1, 16, 16, dtype=torch.bool)
+    loss = photometric_loss(a.requires_grad_(), b, nothing, nothing)  # an empty union costs nothing
+    assert loss.tolist() == [0]
+    loss.backward()
     with pytest.raises(ValueError, match="masks"):
-        photometric_loss(a, b, nothing, nothing[:1])
+        photometric_loss(a, b, nothing, nothing[:0])
 
 
 # --- the fill texture
-
-
 @pytest.mark.parametrize("size", [8, 64, 96, 224])
 def test_fill_texture_is_static_and_uses_the_whole_range(size):
     t = fill_texture(size)
@@ -60,32 +52,19 @@ def test_fill_texture_is_static_and_uses_the_whole_range(size):
     fill_texture(size).zero_()  # a copy
     for channel in t:
         torch.testing.assert_close(channel.flatten().sort().values, torch.linspace(0, 1, size * size))
-
-
-def test_fill_texture_moves_visibly_at_every_scale():
-    """Shifted copies differ, at full size and averaged over 2, 4 and 8 px: a pyramid sees structure at each level."""
-    t = fill_texture(64)[None]
-    for level in (1, 2, 4, 8):
-        pooled = torch.nn.functional.avg_pool2d(t, level)
-        shifted = pooled.roll(1, -1)
-        assert float((pooled - shifted)[..., 1:].abs().mean()) > 0.045
     with pytest.raises(ValueError, match="8 px"):
         fill_texture(4)
 
 
 def test_fill_outside_replaces_exactly_the_outside():
     image, mask = torch.full((2, 3, 16, 16), 7.0), boxes((0, 5), (3, 4))
-    out = fill_outside(image, mask)
-    assert bool((out.permute(0, 2, 3, 1)[mask] == 7).all())
-    for i in range(2):
-        torch.testing.assert_close(out[i][:, ~mask[i]], fill_texture(16)[:, ~mask[i]])
+    expected = torch.where(mask[:, None], image, fill_texture(16))
+    torch.testing.assert_close(fill_outside(image, mask), expected)
     with pytest.raises(ValueError, match="square"):
         fill_outside(torch.zeros(1, 3, 8, 9), torch.zeros(1, 8, 9, dtype=torch.bool))
 
 
 # --- alignment
-
-
 def test_flow_magnitude_in_pixels_of_224():
     flow = torch.zeros(2, 2, 32, 32)
     flow[0, 0], flow[0, 1] = 3, 4

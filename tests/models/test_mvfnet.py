@@ -12,7 +12,7 @@ from lib.landmarks.crops import apply_transform
 from lib.losses.pose import normalised_pose
 from lib.models.base import Views
 from lib.models.mvfnet import MVFNet, pose_camera
-from lib.models.mvfnet_release import ReleasedMVFNet, load_release, release_camera, release_crop
+from lib.models.mvfnet_release import ReleasedMVFNet, load_release, release_crop
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.licensed import BaselFace
 from lib.morphable.model import FaceModel
@@ -49,10 +49,8 @@ def test_shapes_and_gradients_for_any_number_of_views(face_model: FaceModel, n_v
 def test_heads_are_those_of_the_paper(face_model: FaceModel) -> None:
     """512 features a view; two layers for the pose of one view; two for the coefficients from three views side by side."""
     model = network(face_model, backbone="vggface7")
-    layers = [
-        (m.in_features, m.out_features) for head in (model.pose, model.shape) for m in head if hasattr(m, "in_features")
-    ]
-    assert layers == [(512, 256), (256, 6), (1536, 768), (768, 19)]
+    layers = [m for head in (model.pose, model.shape) for m in head if hasattr(m, "in_features")]
+    assert [(m.in_features, m.out_features) for m in layers] == [(512, 256), (256, 6), (1536, 768), (768, 19)]
     assert build_encoder("vggface7")(torch.rand(2, 3, 70, 61)).shape == (2, 512)
     with pytest.raises(ValueError, match="coefficients"):
         MVFNet(face_model, "resnet_tiny", n_id=1000)
@@ -89,12 +87,6 @@ def test_the_mirrored_view_gives_the_mirrored_pose(face_model: FaceModel) -> Non
     assert torch.allclose(camera.t2d[2, 0], SIZE - camera.t2d[1, 0], atol=1e-4)
 
 
-def test_training_starts_at_the_mean_face_in_the_middle(face_model: FaceModel) -> None:
-    torch.manual_seed(0)
-    p = MVFNet(face_model, "resnet_tiny", 12, 7).eval()(images())
-    assert p.alpha.abs().max() < 0.1 and p.pose.abs().max() < 0.1
-
-
 def test_frozen_norm_keeps_its_statistics(face_model: FaceModel) -> None:
     for frozen in (True, False):
         model = network(face_model, frozen_norm=frozen).train()
@@ -112,8 +104,6 @@ def test_mixed_precision_leaves_the_geometry_exact(face_model: FaceModel) -> Non
 
 
 # ---- the released file ----
-
-
 def release_state(seed: int = 0) -> dict[str, torch.Tensor]:
     """Random weights under the names and in the shapes of the public file (57 entries)."""
     g = torch.Generator().manual_seed(seed)
@@ -128,12 +118,8 @@ def release_state(seed: int = 0) -> dict[str, torch.Tensor]:
             state[f"layer1.bn{i}.{name}"] = 0.1 * torch.randn(width, generator=g)
         state[f"layer1.bn{i}.num_batches_tracked"] = torch.tensor(7)
         c_in = width
-    for name, (o, i) in {
-        "fc_3dmm.fc1": (768, 1536),
-        "fc_3dmm.fc2": (228, 768),
-        "fc_pose.fc3": (256, 512),
-        "fc_pose.fc4": (7, 256),
-    }.items():
+    sizes = {"fc_3dmm.fc1": (768, 1536), "fc_3dmm.fc2": (228, 768), "fc_pose.fc3": (256, 512), "fc_pose.fc4": (7, 256)}
+    for name, (o, i) in sizes.items():
         state[f"{name}.weight"] = torch.randn(o, i, generator=g) / i**0.5
         state[f"{name}.bias"] = torch.randn(o, generator=g)
     return {f"module.{k}": v for k, v in state.items()}
@@ -146,10 +132,8 @@ def reference(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     def trunk(y: torch.Tensor) -> torch.Tensor:
         for i in range(1, 8):
             y = torch.nn.functional.conv2d(y, s[f"layer1.conv{i}.weight"], s[f"layer1.conv{i}.bias"], padding=1)
-            mean, var, weight, bias = (
-                s[f"layer1.bn{i}.{n}"] for n in ("running_mean", "running_var", "weight", "bias")
-            )
-            y = torch.nn.functional.batch_norm(y, mean, var, weight, bias).relu()
+            norm = (s[f"layer1.bn{i}.{n}"] for n in ("running_mean", "running_var", "weight", "bias"))
+            y = torch.nn.functional.batch_norm(y, *norm).relu()
             if i in (1, 2, 4, 5, 7):
                 y = torch.nn.functional.max_pool2d(y, 2, 2, ceil_mode=True)
         return y.mean((2, 3))
@@ -158,10 +142,9 @@ def reference(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         y = (y @ s[f"{a}.weight"].T + s[f"{a}.bias"]).relu()
         return y @ s[f"{b}.weight"].T + s[f"{b}.bias"]
 
-    f = [trunk(x[:, 3 * i : 3 * i + 3]) for i in range(3)]
-    return torch.cat(
-        [head(torch.cat(f, 1), "fc_3dmm.fc1", "fc_3dmm.fc2"), *(head(y, "fc_pose.fc3", "fc_pose.fc4") for y in f)], 1
-    )
+    f = [trunk(y) for y in x.split(3, 1)]
+    poses = [head(y, "fc_pose.fc3", "fc_pose.fc4") for y in f]
+    return torch.cat([head(torch.cat(f, 1), "fc_3dmm.fc1", "fc_3dmm.fc2"), *poses], 1)
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +169,14 @@ def basel_face(folder: Path) -> BaselFace:
     return BaselFace.load(*(folder / f"{name}.mat" for name in ("Model_Shape", "Model_Expression", "sigma_exp")))
 
 
-@pytest.mark.parametrize("form", ["as released", "no num_batches_tracked", "no prefix"])
+@pytest.mark.parametrize("counted", [True, False])
 def test_released_weights_load_and_compute_what_the_release_computes(
-    form: str, basel: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+    counted: bool, basel: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     folder, mat = basel
     state = release_state()
-    assert len(state) == 57
-    saved = state
-    if form == "no num_batches_tracked":
-        saved = {k: v for k, v in state.items() if "num_batches" not in k}
-        assert len(saved) == 50
-    if form == "no prefix":
-        saved = {k.removeprefix("module."): v for k, v in state.items()}
+    saved = {k: v for k, v in state.items() if counted or "num_batches" not in k}
+    assert len(saved) == (57 if counted else 50)
     torch.save(saved, tmp_path / "net.pth")
     model = load_release(tmp_path / "net.pth", basel_face(folder))
     assert sum(p.numel() for p in model.parameters()) == 8_354_027
@@ -210,7 +188,7 @@ def test_released_weights_load_and_compute_what_the_release_computes(
     std = np.array([np.pi / 2] * 3 + [56, 56, 1, 224 / 360000])
     expected = raw[228:].reshape(3, 7) * std + [0, 0, 0, 112, 112, 0, 0]
     assert np.allclose(pose[0].numpy(), expected, rtol=1e-3, atol=1e-3)
-    if form != "as released":
+    if not counted:
         return
     result = model.reconstruct(Views(x.unflatten(1, (3, 3)), torch.eye(3).expand(1, 3, 3, 3)))
     a = raw[:199, None] * mat["sigma"]
@@ -228,13 +206,6 @@ def test_released_weights_load_and_compute_what_the_release_computes(
     assert np.allclose(result.cameras[1:2].project(result.vertices)[0, :, :2].numpy(), uv, atol=0.1)
 
 
-def test_positive_yaw_of_the_release_faces_the_images_left() -> None:
-    pose = torch.tensor([[0, 0.7, 0, 112, 112, 0, 0.0006]])
-    nose, ears = torch.tensor([[[0.0, 0, 100]]]), torch.zeros(1, 1, 3)
-    camera = release_camera(pose)
-    assert camera.project(nose)[0, 0, 0] < camera.project(ears)[0, 0, 0]
-
-
 def test_other_files_than_the_release_are_named(tmp_path: Path, basel: tuple[Path, dict[str, np.ndarray]]) -> None:
     state = release_state()
     state["module.fc_pose.fc4.weight"] = torch.zeros(6, 256)
@@ -246,31 +217,25 @@ def test_other_files_than_the_release_are_named(tmp_path: Path, basel: tuple[Pat
     with pytest.raises(ValueError, match="224"):
         ReleasedMVFNet()(torch.rand(1, 3, 3, 64, 64))
     folder, mat = basel
-    good = folder / "Model_Expression.mat"
+    shape, good = tmp_path / "Model_Shape.mat", (folder / "Model_Expression.mat", folder / "sigma_exp.mat")
     with pytest.raises(InputError, match=r"Model_Shape\.mat"):
-        BaselFace.load(tmp_path / "Model_Shape.mat", good)
-    savemat(tmp_path / "Model_Shape.mat", {"w": mat["w"]})
-    with pytest.raises(InputError, match="mu_shape"):
-        BaselFace.load(tmp_path / "Model_Shape.mat", good, folder / "sigma_exp.mat")
-    names = ("mu_shape", "sigma", "tri")
-    savemat(tmp_path / "Model_Shape.mat", {k: mat[k] for k in names} | {"w": mat["w"][:, :80]})
-    with pytest.raises(InputError, match="199"):
-        BaselFace.load(tmp_path / "Model_Shape.mat", good, folder / "sigma_exp.mat")
+        BaselFace.load(shape, *good)
+    narrow = {k: mat[k] for k in ("mu_shape", "sigma", "tri")} | {"w": mat["w"][:, :80]}
+    for arrays, said in (({"w": mat["w"]}, "mu_shape"), (narrow, "199")):
+        savemat(shape, arrays)
+        with pytest.raises(InputError, match=said):
+            BaselFace.load(shape, *good)
     with pytest.raises(InputError, match="sigma_exp"):
-        BaselFace.load(folder / "Model_Shape.mat", good)
-    (tmp_path / "Model_Shape.mat").write_bytes(b"x" * 200)
+        BaselFace.load(folder / "Model_Shape.mat", good[0])
+    shape.write_bytes(b"x" * 200)
     with pytest.raises(InputError, match="readable"):
-        BaselFace.load(tmp_path / "Model_Shape.mat", good, folder / "sigma_exp.mat")
+        BaselFace.load(shape, *good)
 
 
 def test_release_crop_is_the_box_grown_by_half_and_moved_up() -> None:
     points = torch.zeros(1, 68, 2)
-    points[0, 0], points[0, 1], points[0, 2:] = (
-        torch.tensor([100.0, 200]),
-        torch.tensor([180.0, 300]),
-        torch.tensor([140.0, 250]),
-    )
+    points[0, :2] = torch.tensor([[100.0, 200], [180, 300]])
+    points[0, 2:] = torch.tensor([140.0, 250])
     corners = torch.tensor([[[140 - 75.0, 250 - 75 - 12], [140 + 75, 250 + 75 - 12]]])
-    assert torch.allclose(
-        apply_transform(release_crop(points), corners), torch.tensor([[[0.0, 0], [224, 224]]]), atol=1e-3
-    )
+    cropped = apply_transform(release_crop(points), corners)
+    assert torch.allclose(cropped, torch.tensor([[[0.0, 0], [224, 224]]]), atol=1e-3)

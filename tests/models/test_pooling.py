@@ -44,13 +44,12 @@ def test_every_inner_landmark_has_one_part_and_membership_is_smooth(face_model: 
 def test_equal_faces_and_equal_views_pool_to_themselves_and_to_the_mean(face_model: FaceModel) -> None:
     shapes, camera = faces_of(face_model), cameras((0.0, -45.0, 45.0))
     same = shapes[:1].expand(3, -1, -1)
-    assert torch.allclose(
-        weighted_pool(face_model, same, camera, marks_of(face_model, same, camera)), same[0], atol=1e-3
-    )
+    pooled = weighted_pool(face_model, same, camera, marks_of(face_model, same, camera))
+    assert torch.allclose(pooled, same[0], atol=1e-3)
     front = cameras((0.0, 0.0, 0.0))
-    quality = segment_quality(face_model, same, front, marks_of(face_model, same, front))
-    assert torch.allclose(quality[0], quality[2])
     marks = marks_of(face_model, same, front)
+    quality = segment_quality(face_model, same, front, marks)
+    assert torch.allclose(quality[0], quality[2])
     pooled = weighted_pool(face_model, shapes, front, marks, posed=same)
     assert torch.allclose(pooled, shapes.mean(0), atol=1e-3)
 
@@ -82,9 +81,10 @@ def test_a_part_that_misses_its_landmarks_counts_less(face_model: FaceModel) -> 
 
 def test_wrong_shapes_are_named(face_model: FaceModel) -> None:
     shapes, camera = faces_of(face_model), cameras((0.0, -40.0, 40.0))
-    with pytest.raises(ValueError, match="landmarks must be"):
-        weighted_pool(face_model, shapes, camera, torch.zeros(2, 68, 2))
-    with pytest.raises(ValueError, match="2 cameras"):
-        weighted_pool(face_model, shapes, camera[:2], torch.zeros(3, 68, 2))
-    with pytest.raises(ValueError, match="V, N, 3"):
-        weighted_pool(face_model, shapes[0], camera, torch.zeros(3, 68, 2))
+    marks = torch.zeros(3, 68, 2)
+    for given, said in (
+        ((shapes, camera, marks[:2]), "landmarks must be"), ((shapes, camera[:2], marks), "2 cameras"),
+        ((shapes[0], camera, marks), "V, N, 3"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            weighted_pool(face_model, *given)

@@ -107,14 +107,8 @@ def test_real_data_is_counted_and_nothing_synthesised(
     values = {"root": str(made)} | {name: getattr(config, name) for name in needed if hasattr(config, name)}
     section = twin.section.removeprefix("data.")
     (tmp_path / "params.yaml").write_text(json.dumps({"profile": "smoke", "data": {section: values}}))
-    options = [
-        "--params",
-        str(tmp_path / "params.yaml"),
-        "--out",
-        str(tmp_path / "out"),
-        "--face-model",
-        str(model_path),
-    ]
+    paths = {"params": tmp_path / "params.yaml", "out": tmp_path / "out", "face-model": model_path}
+    options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     assert twin.command("doc")(options) == 0
     (out,) = (tmp_path / "out").iterdir()
     where, count = out.read_text().splitlines()
@@ -135,9 +129,8 @@ def test_a_worker_process_and_the_command_line_write_the_same_bytes(face_model_f
 
 def test_people_of_one_set_are_not_in_another(people):
     """Same seed number, different streams: no two faces are alike, even up to a mirror image."""
-    train = training.make_shard(people, training.TrainingSetConfig(40, 1, 16, shard_size=40, seed=1), 0)[
-        "vertices"
-    ].astype(np.float32)
+    shard = training.make_shard(people, training.TrainingSetConfig(40, 1, 16, shard_size=40, seed=1), 0)
+    train = shard["vertices"].astype(np.float32)
     twins = np.stack([people.draw(1, stream("3dfaw", 1, i))[1][0] for i in range(10)]) - people.mean
     mirrored = twins[:, people.model.symmetry.numpy()] * np.array([-1, 1, 1], np.float32)
     for other in (twins, mirrored):

@@ -2,28 +2,19 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 
 from lib.losses.pose import normalised_pose
 from lib.models.mvfnet import MVFPrediction, SelfSupervision, Weights, pose_camera
 from lib.papers.mvfnet import figures, landscape, lighting
 from lib.renderers.cameras import matrix_to_euler
-from lib.synthesis.people import People
 from tests.losses.test_photo_align import centroid_flow
 
 
-@pytest.fixture(scope="module")
-def people(face_model_files):
-    return People.load(face_model_files / "face_model.npz")
-
-
 # --- landscape
-
-
-def test_each_coordinate_moves_what_it_names(people):
-    t = figures.example(people, 64, n=2)
-    face, camera = people.model, t.cameras()
+def test_each_coordinate_moves_what_it_names(textured):
+    t = figures.example(textured, 64, n=2)
+    face, camera = textured.model, t.cameras()
     index = face.face_index
     shape = t.vertices[:, index]
     by = torch.tensor([3.0, -2.0])
@@ -65,44 +56,33 @@ def test_shares_count_faces_and_positions():
     assert (s["nearest"] == 0).all() and (s["faces"] == 4).all()
 
 
-def test_a_measured_landscape_has_every_row_and_the_photometric_minimum_is_near_the_truth(people):
+def test_a_measured_landscape_has_every_row_and_the_photometric_minimum_is_near_the_truth(textured):
     config = landscape.LandscapeConfig(faces=3, positions=1, lights=(0.0,), shift_px=2.0)
-    table = landscape.measure(people, centroid_flow, config, 64)
+    table = landscape.measure(textured, centroid_flow, config, 64)
     assert len(table) == 3 * 3 * 6 * 2 and not table.isna().any().any()
     assert table["view"].nunique() == 3
     photo = table[(table["loss"] == "photometric") & (table["coordinate"] == "shift x")]
     at = photo.pivot_table(index="face", columns="offset", values="value")
     assert (at[0.0] < at[-2.0]).all() and (at[0.0] < at[2.0]).all()
-    again = landscape.measure(people, centroid_flow, config, 64)
-    pd.testing.assert_frame_equal(table, again)
+    pd.testing.assert_frame_equal(table, landscape.measure(textured, centroid_flow, config, 64))
 
 
 # --- lighting
-
-
 def answer(alpha, beta, pose):
     return MVFPrediction(alpha, beta, pose_camera(pose, 64), pose)
 
 
-def start_at(t, people, k=10):
+def start_at(t, textured, k=10):
     camera = t.cameras()
     pose = normalised_pose(camera, t.images.shape[-1]).view(len(t.images), 3, 6)
     return answer(torch.zeros(len(pose), k), torch.zeros(len(pose), 4), pose)
 
 
-def test_the_same_people_at_every_level(people):
-    config = lighting.LightingConfig(subjects=2)
-    a, b = (lighting.people_at(people, config, 64, level) for level in (0.0, 1.0))
-    for name in ("vertices", "neutral", "scale", "R", "t2d", "landmarks"):
-        torch.testing.assert_close(getattr(a, name), getattr(b, name))
-    assert float((a.images - b.images).abs().mean()) > 0.02
-
-
-def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
+def test_refinement_minimises_and_treats_each_triplet_by_itself(textured):
     config = lighting.LightingConfig(subjects=3, prior=0.1)
-    t = lighting.people_at(people, config, 64, 0.0)
-    start = start_at(t, people)
-    criterion = SelfSupervision(people.model, None, Weights(lambda_6=30.0, lambda_7=0.0), 64)
+    t = lighting.people_at(textured, config, 64, 0.0)
+    start = start_at(t, textured)
+    criterion = SelfSupervision(textured.model, None, Weights(lambda_6=30.0, lambda_7=0.0), 64)
     whole = lighting.refine(criterion, start, t.images, t.landmarks, config, 12)
     for name in ("alpha", "beta", "pose"):
         assert bool((getattr(whole, name) != getattr(start, name)).any())
@@ -112,37 +92,34 @@ def test_refinement_minimises_and_treats_each_triplet_by_itself(people):
     torch.testing.assert_close(one.alpha, whole.alpha[rows], atol=2e-2, rtol=0)
 
     def loss(e):
-        shape = people.model.vertices(e.alpha, e.beta)
+        shape = textured.model.vertices(e.alpha, e.beta)
         terms = criterion.terms(shape, pose_camera(e.pose, 64), t.images, t.landmarks)
         return float(sum(criterion.weighted(terms).values()))
 
     assert loss(whole) < 0.8 * loss(start)
-    errors = [lighting.identity_error(people.model, e.alpha, t.neutral).mean() for e in (start, whole)]
+    errors = [lighting.identity_error(textured.model, e.alpha, t.neutral).mean() for e in (start, whole)]
     assert errors[1] < errors[0]
 
 
-def test_the_table_has_every_arm_and_level(people, monkeypatch):
+def test_the_table_has_every_arm_and_level(textured, monkeypatch):
     config = lighting.LightingConfig(subjects=2, warmup=1, steps=2, levels=(0.0, 1.0), batch_size=1)
-    sets = {level: lighting.people_at(people, config, 64, level) for level in config.levels}
+    sets = {level: lighting.people_at(textured, config, 64, level) for level in config.levels}
 
     class Network(torch.nn.Module):
         def forward(self, images):
             n = len(images)
             return answer(torch.zeros(n, 10), torch.zeros(n, 4), torch.zeros(n, 3, 6))
 
-    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, people.model, config, Weights())
-    rows += lighting.compare_networks({("v1", 0): Network()}, sets, people.model)
+    rows = lighting.compare_losses(Network(), 0, centroid_flow, sets, textured.model, config, Weights())
+    rows += lighting.compare_networks({("v1", 0): Network()}, sets, textured.model)
     table = pd.DataFrame(rows)
     assert list(table) == ["method", "seed", "subject", "level", "part", "metric", "value"]
     assert len(table) == 2 * 2 * (len(lighting.ARMS) + 1) + 2 * 2
-    start = table[(table["method"] == "start") & (table["level"] == 0)]["value"].to_numpy()
-    network = table[(table["method"] == "v1") & (table["level"] == 0)]["value"].to_numpy()
+    start, network = (table[(table["method"] == m) & (table["level"] == 0)]["value"] for m in ("start", "v1"))
     np.testing.assert_allclose(start, network)
 
 
 # --- figures
-
-
 def test_flow_colours():
     flow = torch.zeros(2, 1, 4)
     flow[0, 0] = torch.tensor([0.0, 2.0, -2.0, 8.0])
@@ -153,16 +130,16 @@ def test_flow_colours():
     torch.testing.assert_close(far, right)  # longer than the scale: as its end
 
 
-def test_figures_are_written(people, tmp_path):
+def test_figures_are_written(textured, tmp_path):
     config = landscape.LandscapeConfig(faces=3, positions=1)
-    table = landscape.measure(people, centroid_flow, config, 64)
-    back = landscape.render_back(people, 2, 64)
-    figures.write_landscape(tmp_path, table, landscape.summary(table), back, people, centroid_flow, 64)
+    table = landscape.measure(textured, centroid_flow, config, 64)
+    back = landscape.render_back(textured, 2, 64)
+    figures.write_landscape(tmp_path, table, landscape.summary(table), back, textured, centroid_flow, 64)
     rows = [
         {"method": m, "seed": 0, "subject": f"{s:03d}", "level": level, "part": part, "metric": "true_p2p", "value": 1.0 + s}
         for m, part in (("v1", "networks"), ("photometric", "losses"))
         for s in range(3)
         for level in (0.0, 1.0)
     ]  # fmt: skip
-    figures.write_lighting(tmp_path, pd.DataFrame(rows), people)
+    figures.write_lighting(tmp_path, pd.DataFrame(rows), textured)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(figures.LANDSCAPE_FIGURES + figures.LIGHTING_FIGURES)

@@ -2,6 +2,7 @@
 
 import torch
 
+from lib.engine.sampling import nearest_views
 from lib.models import siamese
 from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.evaluation import SubjectViews, default_calibration, nearest_frames, predict_subject
@@ -11,6 +12,11 @@ def test_frames_are_those_nearest_to_front_left_and_right() -> None:
     yaw = torch.tensor([-60.0, -47, -30, 0, 5, 33, 44, 61])
     assert nearest_frames(yaw, 2) == [[3, 1, 6], [4, 0, 5]]
     assert nearest_frames(yaw[:3], 5)[4] == [0, 2, 0]  # more triplets than frames: the last one repeats
+
+
+def test_views_of_training_are_taken_by_yaw() -> None:
+    yaw = torch.tensor([[-50.0, -20, 3, 30, 44], [40, 2, -44, 80, 80]])
+    assert nearest_views(yaw).tolist() == [[2, 0, 4], [1, 2, 0]]
 
 
 def test_every_row_is_predicted_and_averages_are_averages(face: Siamese3DMM) -> None:

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib.losses.reprojection import reprojection_loss
 from lib.models import siamese
 from lib.models.base import Views
 from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.face import procrustes
-from lib.renderers.cameras import PerspectiveCamera
 from tests.papers.siamese.conftest import toy_3dmm
 
 SIZE = 32
@@ -94,20 +92,6 @@ def test_the_mirrored_view_is_the_mirror_image_of_the_same_network(face: Siamese
     m = torch.tensor([-1.0, 1, 1])
     assert torch.allclose(R[2], m[:, None] * R[1] * m, atol=1e-5)
     assert torch.allclose(R[1], camera.R[0], atol=1e-5)
-
-
-def test_reprojection_loss_is_zero_at_the_truth_and_a_known_number_beside_it() -> None:
-    K = torch.eye(3).repeat(4, 1, 1)
-    K[:, 0, 0] = K[:, 1, 1] = 100.0
-    camera = PerspectiveCamera(K, torch.eye(3).repeat(4, 1, 1), torch.tensor([[0.0, 0, 500]]).repeat(4, 1))
-    shape = torch.randn(2, 7, 3)
-    shape[..., 2] = 0  # all points at depth 500
-    assert reprojection_loss(shape, camera, shape, camera, 2) == 0
-    moved = PerspectiveCamera(K, camera.R, camera.t + torch.tensor([5.0, 0, 0]))
-    # 5 mm at 500 mm with f = 100 px is 1 px; squared, summed over two views
-    assert torch.isclose(reprojection_loss(shape, camera, shape, moved, 2), torch.tensor(2.0), atol=1e-5)
-    with pytest.raises(ValueError, match="cameras"):
-        reprojection_loss(shape, camera, shape, camera, 3)
 
 
 def test_3dmm_modes_are_mirror_symmetric_and_span_the_scans(face: Siamese3DMM) -> None:

@@ -56,15 +56,11 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     profile, cfg = params["profile"], params["toy"]
     face = FaceModel.load(FACE)
     begun = begin(
-        params,
-        "toy",
-        run,
-        seed,
+        params, "toy", run, seed,
         build=lambda: Toy(face, cfg["backbone"], cfg["n_id"]),
         go_on=lambda model, folder: model.load_state_dict(load_method(folder, face).state_dict()),
-        face_file=FACE,
-        n_id=cfg["n_id"],
-    )
+        face_file=FACE, n_id=cfg["n_id"],
+    )  # fmt: skip
     train, val = (TrainingSet(Path("data") / profile / "train", split, face) for split in ("train", "val"))
     return begun.learns(ToyTask(begun.model, train, val, begun.loop.batch_size, seed), data=train.signature)
 
