@@ -116,7 +116,7 @@ def _expression_basis(population: Population, head: AnnyHead, k: int, seed: int)
     importance[anatomy.only_in(head, ("mouth_cavity", "tongue"))] = 0.1
     components, _, sign, total = symmetric_pca(factor, basis, head.symmetry, k, importance)
     variance = (components**2 * importance[:, None]).sum((1, 2))
-    return {"exp_basis": components, "exp_var": variance, "exp_mirror": sign, "exp_total": np.float64(total)}
+    return {"exp_basis": components, "exp_var": variance, "exp_mirror": sign, "exp_total": np.float64(total)}  # type: ignore[dict-item]  # numpy 2.5 calls it a scalar
 
 
 def _albedo_basis(
@@ -144,7 +144,7 @@ def _albedo_basis(
     basis = np.stack([orient(c.reshape(-1, 3)) for _, _, c in found])
     return {
         "alb_mean": mean, "alb_basis": basis, "alb_var": np.array([v for v, _, _ in found]),
-        "alb_mirror": np.array([s for _, s, _ in found]), "alb_total": np.float64(total),
+        "alb_mirror": np.array([s for _, s, _ in found]), "alb_total": np.float64(total),  # type: ignore[dict-item]
     }  # fmt: skip
 
 
