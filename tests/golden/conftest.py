@@ -21,7 +21,15 @@ class Golden:
         self.write = write
         self.pinned: dict[str, dict[str, Any]] = json.loads(FILE.read_text()) if FILE.is_file() else {}
 
-    def __call__(self, section: str, values: Mapping[str, Any], rtol: float = 1e-4, atol: float = 0.0) -> None:
+    def __call__(
+        self,
+        section: str,
+        values: Mapping[str, Any],
+        rtol: float = 1e-4,
+        atol: float = 0.0,
+        loose: Mapping[str, float] | None = None,
+    ) -> None:
+        """Compare; `loose`: relative tolerances of single names."""
         found = {name: value if isinstance(value, str) else as_list(value) for name, value in values.items()}
         if self.write:
             self.pinned[section] = found
@@ -31,7 +39,7 @@ class Golden:
         problems = [
             f"{section}, {name}: {short(found[name])}, pinned {short(want)}"
             for name, want in pinned.items()
-            if not agree(found[name], want, rtol, atol)
+            if not agree(found[name], want, (loose or {}).get(name, rtol), atol)
         ]
         assert not problems, "\n".join(problems)
 
