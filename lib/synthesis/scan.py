@@ -1,6 +1,7 @@
 """A simulated structured-light scanner: what it sees of a head, with noise, holes, and a pose of its own."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -44,6 +45,12 @@ class Scan:
     def from_head(self, points: np.ndarray) -> np.ndarray:
         """Head-frame points (..., 3) at mean size to scan coordinates, mm."""
         return self.size * points @ self.rotation.T + self.translation
+
+    def truth(self, head: np.ndarray) -> dict[str, Any]:
+        """What a twin keeps of the scanned head (N, 3), mm at mean size; `lib.datasets.folder.Folder.truth` reads it."""
+        vertices = self.from_head(head).astype(np.float32)
+        pose = {"size": np.float64(self.size), "rotation": self.rotation, "translation": self.translation}
+        return {"vertices": vertices} | pose
 
 
 def seen_from(vertices: np.ndarray, faces: np.ndarray, yaws: tuple[float, ...], pixels: int = 512) -> np.ndarray:
