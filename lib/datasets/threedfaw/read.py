@@ -13,7 +13,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
-from lib.datasets.folder import Folder
+from lib.datasets.folder import Folder, read_picture
 from lib.landmarks.files import read_json, read_vertex_landmarks, values_of
 
 
@@ -46,6 +46,10 @@ class Frame:
     t: np.ndarray | None = None
     landmarks2d: np.ndarray | None = None
     yaw: float | None = None
+
+    def image(self) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB. Raises InputError when it cannot be decoded."""
+        return read_picture(self.path)
 
 
 @dataclass
