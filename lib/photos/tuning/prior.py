@@ -183,7 +183,7 @@ def landmark_gap(model: LandmarkModel, twin: TwinSubject, fit: FitResult) -> flo
     for number, (view, camera) in enumerate(zip(twin.views, fit.cameras, strict=True)):
         points = model.vertices(fit.alpha, fit.beta[number])[model.landmarks]
         error = np.linalg.norm(camera.project(points + fit.offsets) - view.landmarks, axis=1)[17:]
-        shares.append(100 * error / (np.linalg.norm(points[36] - points[45]) * camera.scale))
+        shares.append(100 * error / camera.eye_distance(points))
     return float(np.nanmedian(shares))
 
 
