@@ -8,7 +8,6 @@ same start, and writes results/<paper>/<profile>/tuning.csv. The rate with the l
 params.yaml. No test subject is read. A run whose row is there already is not trained again.
 """
 
-import csv
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from lib import papers
 from lib.core.command import argument, command
 from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, write_csv
+from lib.core.files import atomic_write_json, read_csv, write_csv
 from lib.core.provenance import origin
 from lib.engine.loop import DivergenceError
 from lib.renderers.rasterize import use
@@ -41,7 +40,7 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
     table = Path("results") / paper / profile / "tuning.csv"
     for run in runs or module.TUNED:
         for lr in rates or module.RATES:
-            rows = _read(table)
+            rows = read_csv(table) if table.is_file() else []
             if any(r["run"] == run and float(r["lr"]) == lr and int(r["seed"]) == seed for r in rows):
                 continue
             out = Path("data") / profile / "tuning" / paper / f"{run}-lr{lr:g}-s{seed}"
@@ -57,13 +56,6 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
     facts = {"profile": profile, "data": "validation split of the training data", **origin()}
     atomic_write_json(table.with_suffix(".json"), facts)
     return table
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
 
 
 @command(

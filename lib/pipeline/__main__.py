@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lib.core.command import argument, command
 from lib.core.params import check_params, load_params
+from lib.core.pool import cores
 from lib.pipeline import code
-from lib.pipeline.graph import available_cores, read_graph, select, sort_lock, up_to_date
+from lib.pipeline.graph import read_graph, select, sort_lock, up_to_date
 from lib.pipeline.lock import alone
 from lib.pipeline.scheduler import Scheduler, write_timings
 from lib.pipeline.schema import further
@@ -30,7 +31,7 @@ def run(options: Namespace) -> int:
     check_params(params, further)
     profile = str(params["profile"])
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
-    jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
+    jobs = options.jobs or (1 if profile == "paper" else min(cores(), 8))
     everything = read_graph()
     code.refresh(code.commands(everything.values()))
     steps = select(everything, options.targets, options.paper)
