@@ -35,7 +35,9 @@ def keys(command: str) -> list[str]:
         if module == "lib.pipeline.notebooks":
             found.append(f"notebooks.{first}")
         elif part and first == "--index":  # of all papers
-            found += [f"lib.papers.{path.parent.name}.{part}" for path in sorted(Path("lib/papers").glob(f"*/{part}.py"))]
+            found += [
+                f"lib.papers.{path.parent.name}.{part}" for path in sorted(Path("lib/papers").glob(f"*/{part}.py"))
+            ]
         elif part:
             found.append(f"lib.papers.{first}.{part}")
     found += [f"lib.papers.{paper}.training" for paper in re.findall(r"-p paper (\w+)", command)]
