@@ -12,6 +12,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from lib import papers
 from lib.core.command import argument, command
 from lib.core.params import check_params, load_params
 from lib.core.pool import cores
@@ -28,7 +29,8 @@ def run(options: Namespace) -> int:
     began = time.monotonic()
     gc.disable()  # what is read here, syntax trees and DVC's objects, is all in use: looking for garbage is a third of the time
     params = load_params()
-    check_params(params, further)
+    papers.check(params, *(name for name in papers.names() if name in params))
+    check_params(params, further, papers.names())
     profile = str(params["profile"])
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     jobs = options.jobs or (1 if profile == "paper" else min(cores(), 8))
@@ -37,10 +39,6 @@ def run(options: Namespace) -> int:
     steps = select(everything, options.targets, options.paper)
     scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps))
     print(f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time")
-    if len(scheduler.done) < len(steps):
-        from lib import papers  # brings torch along
-
-        papers.check(params, *(name for name in papers.names() if name in params))
     gc.enable()
     complete = scheduler.run()
     if scheduler.seconds:
