@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.core.checkpoint import load_checkpoint, read_meta, save_checkpoint
-from lib.core.errors import Interrupted
+from lib.core.errors import DivergenceError, Interrupted
 from lib.core.files import fingerprint
 from lib.core.progress import progress
 from lib.engine.device import MixedPrecision, make_fabric
@@ -55,10 +55,6 @@ class LoopConfig:
     checkpoint_every: int = 100
     validate_every: int = 0  # 0: only at the end
     seed: int = 0
-
-
-class DivergenceError(RuntimeError):
-    """The loss became infinite, or rose far above where it had been."""
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
