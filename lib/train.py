@@ -42,7 +42,7 @@ def train_run(
     checkpoint = checkpoint_file(params["profile"], paper, out.name)
     result = train(task, loop, checkpoint, identity, name=out.name)
     last = result["history"][-1]
-    meta = {"paper": paper, **prepared.meta, "steps": loop.steps, "lr": loop.lr}
+    meta = prepared.meta | {"steps": loop.steps, "lr": loop.lr}
     n_parameters = sum(p.numel() for p in task.model.parameters())
     summary = {**meta, "start": identity["start"], "n_parameters": n_parameters, "seconds": round(result["seconds"], 1)}
     summary |= {k: round(v, 5) for k, v in last.items() if k != "step"} | {"fingerprint": mark}
@@ -60,13 +60,23 @@ def train_runs(params: dict[str, Any], paper: str, runs: list[str], seed: int) -
     Raises:
         InputError: a paper or a run that is not known, before any is trained; or an input that a run lacks.
     """
+    check_runs(params, paper, runs)
+    return [train_run(params, paper, run, seed) for run in runs]
+
+
+def check_runs(params: dict[str, Any], paper: str, runs: list[str]) -> Any:
+    """The paper's training module, with the renderer chosen, once paper, parameters and runs are known to fit.
+
+    Raises:
+        InputError: a paper or a run that is not known.
+    """
     papers.check(params, paper)
     use(params)
-    known = papers.training(paper).RUNS
-    unknown = [run for run in runs if run not in known]
+    module = papers.training(paper)
+    unknown = [run for run in runs if run not in module.RUNS]
     if unknown:
-        raise InputError("runs", f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(known)}")
-    return [train_run(params, paper, run, seed) for run in runs]
+        raise InputError("runs", f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(module.RUNS)}")
+    return module
 
 
 def _mark(paper: str, loop: Any, identity: dict[str, Any]) -> str:

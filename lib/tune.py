@@ -8,19 +8,15 @@ same start, and writes results/<paper>/<profile>/tuning.csv. The rate with the l
 params.yaml. No test subject is read. A run whose row is there already is not trained again.
 """
 
-import csv
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lib import papers
 from lib.core.command import argument, command
-from lib.core.errors import InputError
-from lib.core.files import atomic_write_json, write_csv
+from lib.core.errors import DivergenceError
+from lib.core.files import atomic_write_json, read_csv, write_csv
 from lib.core.provenance import origin
-from lib.engine.loop import DivergenceError
-from lib.renderers.rasterize import use
-from lib.train import train_run
+from lib.train import check_runs, train_run
 
 _COLUMNS = ("run", "lr", "steps", "seed", "val_mm", "train_loss")
 
@@ -31,17 +27,12 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
     Raises:
         InputError: an unknown paper or run.
     """
-    papers.check(params, paper)
-    use(params)
-    module, profile = papers.training(paper), params["profile"]
-    known = list(module.RUNS)
-    unknown = [run for run in runs if run not in known]
-    if unknown:
-        raise InputError("runs", f"unknown runs {', '.join(unknown)} of {paper}; known: {', '.join(known)}")
+    module, profile = check_runs(params, paper, runs), params["profile"]
     table = Path("results") / paper / profile / "tuning.csv"
+    order = list(module.RUNS)
     for run in runs or module.TUNED:
         for lr in rates or module.RATES:
-            rows = _read(table)
+            rows = read_csv(table) if table.is_file() else []
             if any(r["run"] == run and float(r["lr"]) == lr and int(r["seed"]) == seed for r in rows):
                 continue
             out = Path("data") / profile / "tuning" / paper / f"{run}-lr{lr:g}-s{seed}"
@@ -52,18 +43,11 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
             except DivergenceError as error:
                 print(error)
                 row |= {"steps": "", "val_mm": "diverged", "train_loss": ""}
-            rows = sorted([*rows, row], key=lambda r: (known.index(r["run"]), float(r["lr"])))
+            rows = sorted([*rows, row], key=lambda r: (order.index(r["run"]), float(r["lr"])))
             write_csv(table, rows, _COLUMNS)
     facts = {"profile": profile, "data": "validation split of the training data", **origin()}
     atomic_write_json(table.with_suffix(".json"), facts)
     return table
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
 
 
 @command(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from lib.core.errors import InputError, Interrupted
+from lib.core.errors import DivergenceError, InputError, Interrupted
 from lib.core.params import load_params
 
 Argument = tuple[tuple[str, ...], dict[str, Any]]
@@ -35,8 +35,8 @@ def command(
         description: shown by --help as it stands; callers hand in their module's docstring.
         params: add `--params params.yaml`; `options.params` is then the loaded parameter tree.
 
-    The status is what the body returns, 0 for None; 1 after an InputError and 130 after Interrupted or Ctrl-C, whose
-    messages go to stderr without a traceback; a wrong option ends the process with status 2, as argparse does.
+    The status is what the body returns, 0 for None; 1 after an InputError or a DivergenceError and 130 after Interrupted or
+    Ctrl-C, whose messages go to stderr without a traceback; a wrong option ends the process with status 2, as argparse does.
     """
 
     def wrap(body: Callable[[Namespace], int | None]) -> Callable[..., int]:
@@ -52,7 +52,7 @@ def command(
                 if params:
                     options.params = load_params(options.params)
                 return body(options) or 0
-            except InputError as error:
+            except (InputError, DivergenceError) as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
             except (Interrupted, KeyboardInterrupt) as error:

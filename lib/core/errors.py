@@ -1,4 +1,4 @@
-"""The exceptions that a user's file, input or Ctrl-C can cause."""
+"""The exceptions that a user's file, settings or Ctrl-C can cause."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -28,6 +28,10 @@ class InputError(ValueError):
 
 class Interrupted(RuntimeError):
     """The work was asked to stop (SIGINT, SIGTERM) and has saved what it had; the message says how to go on."""
+
+
+class DivergenceError(RuntimeError):
+    """A training's loss became infinite, or rose far above where it had been; the message says what to lower."""
 
 
 def unknown(where: str | Path, name: object, known: Iterable[object]) -> InputError:

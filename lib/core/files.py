@@ -70,6 +70,12 @@ def write_csv(path: str | Path, rows: Sequence[dict[str, Any]], columns: Sequenc
     atomic_write_text(path, text.getvalue())
 
 
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV of `write_csv`, every value as text."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def _plain(value: Any) -> Any:
     """Numpy scalars and arrays, and paths, as plain JSON values."""
     if isinstance(value, np.generic):

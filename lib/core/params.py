@@ -16,7 +16,7 @@ from there or from `TwinConfig(n_subjects=0)` in Python, is an InputError that n
 import dataclasses
 import json
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -33,8 +33,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PROFILES = ("smoke", "quick", "paper")
-LIB = Path(__file__).resolve().parents[1]
-PROFILE_FOLDER = LIB / "profiles"
+PROFILE_FOLDER = Path(__file__).resolve().parents[1] / "profiles"
 
 T = TypeVar("T")
 # strict: no text for numbers, no 2.0 for 2, no true for 1
@@ -156,20 +155,19 @@ def _names(cls: Any, parts: typing.Sequence[int | str]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
-def check_params(params: dict[str, Any], further: Callable[[], Mapping[str, type]] = dict) -> None:
+def check_params(
+    params: dict[str, Any], further: Callable[[], Mapping[str, type]] = dict, papers: Iterable[str] = ()
+) -> None:
     """Find keys that nobody reads, anywhere in the tree, before anything runs.
 
     A key is known when one of lib/profiles/*.yaml has it in that place, or when it is a field of one of `further`:
-    dataclasses by dotted section, asked for only when a key is in no profile (importing them takes time). The section
-    `loop` stands for every `loop`. In `pretrain.public` any key may stand.
+    dataclasses by dotted section, asked for only when a key is in no profile (importing them takes time); or when it is
+    one of `papers`, whose own training checks a section that no profile has. The section `loop` stands for every `loop`.
+    In `pretrain.public` any key may stand.
 
     Raises:
-        InputError: an unknown key, with the nearest known one; or a section with `runs` but no folder in lib/papers.
+        InputError: an unknown key, with the nearest known one.
     """
-    papers = {path.name for path in (LIB / "papers").iterdir() if (path / "__init__.py").is_file()}
-    for name, part in params.items():
-        if isinstance(part, dict) and "runs" in part and name not in papers:
-            raise unknown("params.yaml: a paper without a folder in lib/papers", name, sorted(papers))
     known: dict[str, set[str]] = {"": set(papers)}
     for path in sorted(PROFILE_FOLDER.glob("*.yaml")):
         for place, keys in _mappings(load_params(path)):

@@ -12,14 +12,15 @@ from lib.core.progress import progress
 J = TypeVar("J")
 R = TypeVar("R")
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Environment variables by which numerical libraries learn how many threads they may have."""
 
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
     """Environment that children inherit: one thread for every numerical library."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         yield
     finally:

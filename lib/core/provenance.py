@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lib.core.code import ROOT
+
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "numba", "anny", "small_gicp", "pandas")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _git(*words: str) -> str | None:

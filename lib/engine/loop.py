@@ -10,16 +10,17 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lib.core.checkpoint import load_checkpoint, read_meta, save_checkpoint
-from lib.core.errors import Interrupted
+from lib.core.errors import DivergenceError, Interrupted
 from lib.core.files import fingerprint
+from lib.core.params import checked
 from lib.core.progress import progress
 from lib.engine.device import MixedPrecision, make_fabric
 
@@ -39,26 +40,22 @@ class Task(Protocol):
         """Named validation figures; lower is better."""
 
 
-@dataclass
+@checked
 class LoopConfig:
-    """How long and how fast. precision: auto, 32-true or bf16-mixed; schedule: cosine or constant."""
+    """How long and how fast."""
 
     steps: int
     batch_size: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.0
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = 20
-    precision: str = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     clip_norm: float | None = None
     threads: int | None = None
     checkpoint_every: int = 100
     validate_every: int = 0  # 0: only at the end
     seed: int = 0
-
-
-class DivergenceError(RuntimeError):
-    """The loss became infinite, or rose far above where it had been."""
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -67,8 +64,6 @@ def learning_rate(config: LoopConfig, step: int) -> float:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
-    if config.schedule != "cosine":
-        raise ValueError(f"schedule must be 'cosine' or 'constant', got {config.schedule!r}")
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

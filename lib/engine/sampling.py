@@ -11,11 +11,22 @@ from lib.datasets.training.read import TrainingSet
 from lib.datasets.triplets import TripletBatch, TripletSet
 
 
+def draw(
+    rng: np.random.Generator, count: int, batch_size: int, rank: int, world_size: int
+) -> tuple[np.ndarray, torch.Generator]:
+    """A process's share of a batch drawn from `count` items, and a generator of its own for what is random in it.
+
+    Every rank draws the whole batch's indices and takes its share, so that the global batch is the same.
+    """
+    index = rng.choice(count, batch_size, replace=count < batch_size)
+    return index[rank::world_size], torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+
+
 class BatchSampler:
     """Batches of subjects as a function of (seed, step, rank): no state to save, none to lose."""
 
-    def __init__(self, data: TrainingSet, batch_size: int, seed: int, symmetrise: bool = True):
-        self.data, self.batch_size, self.seed, self.symmetrise = data, batch_size, seed, symmetrise
+    def __init__(self, data: TrainingSet, batch_size: int, seed: int):
+        self.data, self.batch_size, self.seed = data, batch_size, seed
 
     def rng(self, step: int, stream: int = 0) -> np.random.Generator:
         """Streams of one step are independent: 0 picks subjects, 1 picks views."""
@@ -24,15 +35,9 @@ class BatchSampler:
     def __call__(
         self, step: int, rank: int, world_size: int, choose: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Every rank draws the whole batch's indices and takes its share, so that the global batch is the same.
-
-        choose: which views to keep, see `TrainingSet.batch`.
-        """
-        rng = self.rng(step)
-        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
-        share = index[rank::world_size]
-        mirror = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
-        return vars(self.data.batch(share, mirror, symmetrise=self.symmetrise, choose=choose))
+        """The rank's share of the batch of a step. choose: which views to keep, see `TrainingSet.batch`."""
+        share, mirror = draw(self.rng(step), len(self.data), self.batch_size, rank, world_size)
+        return vars(self.data.batch(share, mirror, choose=choose))
 
 
 class TripletSampler:
@@ -42,11 +47,10 @@ class TripletSampler:
         self.data, self.batch_size, self.seed, self.mirror = data, batch_size, seed, mirror
 
     def __call__(self, step: int, rank: int = 0, world_size: int = 1) -> TripletBatch:
-        """Every rank draws the whole batch's groups and takes its share, so that the global batch is the same."""
+        """The rank's share of the batch of a step."""
         rng = np.random.default_rng([self.seed, step])
-        index = rng.choice(len(self.data), self.batch_size, replace=len(self.data) < self.batch_size)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
-        return self.data.batch(index[rank::world_size], generator, mirror=self.mirror)
+        share, generator = draw(rng, len(self.data), self.batch_size, rank, world_size)
+        return self.data.batch(share, generator, mirror=self.mirror)
 
 
 def nearest_views(yaw: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ code see static imports alone.
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
-from lib.models.base import Method
+
+if TYPE_CHECKING:  # the registry itself must not wait for torch
+    from lib.models.base import Method
 
 FOLDER = Path(__file__).resolve().parent
 FILES = ("__init__.py", "training.py", "evaluation.py", "tables.py", "claims.csv", "ledger.yaml")
@@ -60,7 +61,7 @@ def tables(paper: str) -> Any:
     return _part(paper, "tables")
 
 
-def load_method(folder: str | Path, face: Any = None) -> Method:
+def load_method(folder: str | Path, face: Any = None) -> "Method":
     """The trained network of a run in evaluation mode, whichever paper's it is: its header says so.
 
     Args:
@@ -69,6 +70,8 @@ def load_method(folder: str | Path, face: Any = None) -> Method:
     Raises:
         InputError: no network there, of no paper that is known here, or one that does not fit its face model.
     """
+    from lib.core.checkpoint import read_meta
+
     path = Path(folder) / "model.safetensors"
     paper = read_meta(path).get("paper")
     if paper not in names():

@@ -12,10 +12,12 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from lib import papers
 from lib.core.command import argument, command
 from lib.core.params import check_params, load_params
+from lib.core.pool import cores
 from lib.pipeline import code
-from lib.pipeline.graph import available_cores, read_graph, select, sort_lock, up_to_date
+from lib.pipeline.graph import read_graph, select, sort_lock, up_to_date
 from lib.pipeline.lock import alone
 from lib.pipeline.scheduler import Scheduler, write_timings
 from lib.pipeline.schema import further
@@ -27,19 +29,16 @@ def run(options: Namespace) -> int:
     began = time.monotonic()
     gc.disable()  # what is read here, syntax trees and DVC's objects, is all in use: looking for garbage is a third of the time
     params = load_params()
-    check_params(params, further)
+    papers.check(params, *(name for name in papers.names() if name in params))
+    check_params(params, further, papers.names())
     profile = str(params["profile"])
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
-    jobs = options.jobs or (1 if profile == "paper" else min(available_cores(), 8))
+    jobs = options.jobs or (1 if profile == "paper" else min(cores(), 8))
     everything = read_graph()
     code.refresh(code.commands(everything.values()))
     steps = select(everything, options.targets, options.paper)
     scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps))
     print(f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time")
-    if len(scheduler.done) < len(steps):
-        from lib import papers  # brings torch along
-
-        papers.check(params, *(name for name in papers.names() if name in params))
     gc.enable()
     complete = scheduler.run()
     if scheduler.seconds:

@@ -28,24 +28,32 @@ VERBS = {"train": "training", "tune": "training", "evaluate": "evaluation", "tab
 
 def keys(command: str) -> list[str]:
     """Names under which code.yaml holds the code that a command runs: modules, the notebook, the paper's own module."""
-    found = re.findall(r"-m (lib[\w.]*)", command)
-    notebook = re.search(r"-m lib\.pipeline\.notebooks (\S+)", command)
-    if notebook:
-        found.append(f"notebooks.{notebook[1]}")
-    for verb, paper in re.findall(r"-m lib\.(\w+) (\w+)", command):
-        if verb in VERBS:
-            found.append(f"lib.papers.{paper}.{VERBS[verb]}")
-    if "-m lib.tables --index" in command:  # of all papers
-        found += [f"lib.papers.{path.parent.name}.tables" for path in sorted(Path("lib/papers").glob("*/tables.py"))]
+    found = []
+    for module, first in re.findall(r"-m (lib[\w.]*)(?: (\S+))?", command):
+        found.append(module)
+        part = VERBS.get(module.removeprefix("lib."))
+        if module == "lib.pipeline.notebooks":
+            found.append(f"notebooks.{first}")
+        elif part and first == "--index":  # of all papers
+            found += [
+                f"lib.papers.{path.parent.name}.{part}" for path in sorted(Path("lib/papers").glob(f"*/{part}.py"))
+            ]
+        elif part:
+            found.append(f"lib.papers.{first}.{part}")
     found += [f"lib.papers.{paper}.training" for paper in re.findall(r"-p paper (\w+)", command)]
     return found
 
 
+def _notebook(key: str) -> Path | None:
+    """The notebook that a key of code.yaml names; None for a module's."""
+    room, _, name = key.partition(".")
+    return Path("notebooks", f"{name}.ipynb") if room == "notebooks" else None
+
+
 def exists(key: str) -> bool:
     """Whether a module or notebook of that name is there."""
-    if key.startswith("notebooks."):
-        return Path("notebooks", key.partition(".")[2] + ".ipynb").is_file()
-    return module_file(key, Path.cwd()) is not None
+    notebook = _notebook(key)
+    return notebook.is_file() if notebook else module_file(key, Path.cwd()) is not None
 
 
 def problems(stages: Stages) -> list[str]:
@@ -62,14 +70,14 @@ def problems(stages: Stages) -> list[str]:
 def hashes(names: Iterable[str]) -> dict[str, Any]:
     """The hash of every name, nested by the dots of the names, as DVC looks parameters up."""
     tree: dict[str, Any] = {}
+    root = Path.cwd()
     for name in sorted(set(names)):
         *path, last = name.split(".")
         node = tree
         for part in path:
             node = node.setdefault(part, {})
-        root = Path.cwd()
-        notebook = Path("notebooks", f"{last}.ipynb")
-        node[last] = notebook_hash(notebook, root) if path == ["notebooks"] else code_hash(name, root=root)
+        notebook = _notebook(name)
+        node[last] = notebook_hash(notebook, root) if notebook else code_hash(name, root=root)
     return tree
 
 

@@ -1,6 +1,5 @@
 """The stages of dvc.yaml as a graph: what needs what, what comes first, what is already done."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,11 +30,6 @@ class Step:
         """How many of ``jobs`` cores the stage takes."""
         wanted = {"all": jobs, "half": jobs // 2}.get(self.cores)
         return max(1, min(int(self.cores) if wanted is None else wanted, jobs))
-
-
-def available_cores() -> int:
-    """Cores that this process may use (fewer than the machine has, in a container)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_graph() -> dict[str, Step]:

@@ -9,8 +9,6 @@ paper it belongs to (``meta: paper: siamese``). Interrupted or failed runs go on
 """
 
 import contextlib
-import csv
-import io
 import os
 import selectors
 import signal
@@ -19,7 +17,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from lib.core.files import atomic_write_text
+from lib.core.files import read_csv, write_csv
 from lib.pipeline.graph import Step, choose
 from lib.pipeline.stage import GRACE_SECONDS, RAN, WORDS, Running, start
 
@@ -105,10 +103,10 @@ class Scheduler:
     def _say(self, running: Running, line: str) -> None:
         if not line.strip():
             return
-        running.lines.append(line)
         self.logs.mkdir(parents=True, exist_ok=True)
-        with open(self._log(running.step.label), "w" if len(running.lines) == 1 else "a", encoding="utf-8") as log:
+        with open(self._log(running.step.label), "a" if running.heard else "w", encoding="utf-8") as log:
             log.write(line + "\n")
+        running.heard = True
         print(f"{running.step.label:{self.width}} | {line}", flush=True)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -135,13 +133,7 @@ class Scheduler:
 def write_timings(path: Path, seconds: dict[str, float], steps: dict[str, Step]) -> None:
     """Update the CSV of seconds per stage (those that really ran), sorted by name; stages that are gone are dropped."""
     cores = {step.label: step.cores for step in steps.values()}
-    known: dict[str, tuple[str, str]] = {}
-    if path.is_file():
-        rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        known = {row["stage"]: (row["seconds"], row["cores"]) for row in rows if row["stage"] in cores}
-    known |= {label: (f"{took:.1f}", cores[label]) for label, took in seconds.items()}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("stage", "seconds", "cores"))
-    writer.writerows((name, *known[name]) for name in sorted(known))
-    atomic_write_text(path, text.getvalue())
+    known = {row["stage"]: row for row in read_csv(path) if row["stage"] in cores} if path.is_file() else {}
+    for label, took in seconds.items():
+        known[label] = {"stage": label, "seconds": f"{took:.1f}", "cores": cores[label]}
+    write_csv(path, [known[label] for label in sorted(known)])

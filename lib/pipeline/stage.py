@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from lib.pipeline.graph import Step, available_cores
+from lib.core.pool import THREADS, cores
+from lib.pipeline.graph import Step
 
 RAN, UNCHANGED, RESTORED, FAILED = 0, 10, 11, 1
 WORDS = {RAN: "done", UNCHANGED: "nothing to do", RESTORED: "taken from DVC's run cache"}
@@ -20,13 +21,13 @@ GRACE_SECONDS = 30.0
 
 @dataclass
 class Running:
-    """A stage at work: its process, and an unfinished line of its output."""
+    """A stage at work: its process, an unfinished line of its output, and whether it has said anything yet."""
 
     step: Step
     pid: int
     began: float
     tail: bytes = b""
-    lines: list[str] = field(default_factory=list)
+    heard: bool = False
 
 
 class _Forward(logging.Handler):
@@ -99,7 +100,7 @@ def start(step: Step, jobs: int, life: tuple[int, int]) -> tuple[Running, int]:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
-        os.environ.update(stage_environment(step.width(jobs) if jobs > 1 else available_cores()))
+        os.environ.update(stage_environment(step.width(jobs) if jobs > 1 else cores()))
         code = reproduce(step)
         sys.stdout.flush()
     except BaseException as error:
@@ -116,10 +117,9 @@ def _end_with_scheduler(life: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def stage_environment(cores: int) -> dict[str, str]:
+def stage_environment(share: int) -> dict[str, str]:
     """What a command sees: its share of the cores, and this environment's programs first on the path."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "STAGE_CORES")
-    return dict.fromkeys(names, str(max(1, cores))) | {
+    return dict.fromkeys((*THREADS, "STAGE_CORES"), str(max(1, share))) | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MPLBACKEND": "Agg",
         "PYTHONUNBUFFERED": "1",

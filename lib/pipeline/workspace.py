@@ -18,6 +18,8 @@ from lib.core.params import PROFILE_FOLDER, load_params
 
 SCRATCH = ("smoke",)
 """Profiles whose numbers mean nothing, and that therefore must not touch results/."""
+LINKED = ("lib", "notebooks")
+"""Folders that a scratch profile shares with the repository."""
 PARAMS = Path("params.yaml")
 Edit = tuple[tuple[str, ...], Any]
 
@@ -28,12 +30,12 @@ def enter(profile: str) -> Path:
     Raises:
         InputError: no such profile.
     """
-    active = str(load_params(PARAMS)["profile"])
-    profile = profile or active
+    current = load_params(PARAMS)
+    profile = profile or str(current["profile"])
     if profile in SCRATCH:
-        return _scratch(profile)
-    if profile != active:
-        text, carried = merged(profile)
+        return _scratch(profile, current)
+    if profile != current["profile"]:
+        text, carried = merged(profile, current)
         atomic_write_text(PARAMS, text)
         _say(f"params.yaml: now the {profile} profile", carried)
     return Path()
@@ -45,15 +47,16 @@ def _say(headline: str, carried: list[Edit]) -> None:
         print(f"  carried over from your params.yaml: {'.'.join(place)}: {value}", flush=True)
 
 
-def merged(profile: str, *, elsewhere: bool = False) -> tuple[str, list[Edit]]:
+def merged(profile: str, current: dict[str, Any], *, elsewhere: bool = False) -> tuple[str, list[Edit]]:
     """The text of a profile with the hand edits of params.yaml, and those edits.
 
     Args:
+        current: the content of params.yaml.
         elsewhere: the text is for another folder: relative paths become absolute.
     """
     from ruamel.yaml import YAML
 
-    text, current = template(profile), load_params(PARAMS)
+    text = template(profile)
     old = PROFILE_FOLDER / f"{current['profile']}.yaml"
     tree = load_params(PROFILE_FOLDER / f"{profile}.yaml")
     carried = (
@@ -106,23 +109,19 @@ def _at(tree: Any, place: tuple[str, ...]) -> Any:
     return tree
 
 
-def _scratch(profile: str) -> Path:
+def _scratch(profile: str, current: dict[str, Any]) -> Path:
     """out/<profile>/ with everything that a run needs; parameters and dvc.yaml are written anew."""
     from dvc.config import Config
 
     folder = Path("out") / profile
-    text, carried = merged(profile, elsewhere=True)
+    text, carried = merged(profile, current, elsewhere=True)
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
-    for name in ("lib", "notebooks"):
+    for name in LINKED:
         link = folder / name
         if not link.exists():
             link.unlink(missing_ok=True)
             link.symlink_to(Path("../..") / name)
-    for name in (
-        "dvc.yaml",
-        ".dvcignore",
-        "results/benchmarks/renderer.csv",
-    ):  # the last is a dependency that no stage makes
+    for name in ("dvc.yaml", ".dvcignore", *_given()):
         if Path(name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(name, folder / name)
@@ -132,6 +131,16 @@ def _scratch(profile: str) -> Path:
     atomic_write_text(folder / PARAMS, text)
     _say(f"{profile} profile: runs in {folder}/; results/ and params.yaml stay as they are", carried)
     return folder
+
+
+def _given() -> list[str]:
+    """Files outside the linked folders that stages of dvc.yaml read and none makes; paths of a profile are never such."""
+    stages = (load_params("dvc.yaml").get("stages") or {}).values()
+    made = {
+        path for stage in stages for out in stage.get("outs", ()) for path in ([out] if isinstance(out, str) else out)
+    }
+    read = {path for stage in stages for path in stage.get("deps", ())}
+    return sorted(path for path in read - made if "${" not in path and path.split("/")[0] not in LINKED)
 
 
 def prepare_dvc() -> None:

@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 
 from lib.core.command import argument, command
-from lib.core.errors import InputError, Interrupted, unknown
+from lib.core.errors import DivergenceError, InputError, Interrupted, unknown
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from lib.core.errors import InputError, Interrupted, unknown
         (None, 0, ""),
         (3, 3, ""),
         (InputError("a.npz", "an archive", "build it"), 1, "error: a.npz: an archive\n  build it\n"),
+        (DivergenceError("v1-s0: the loss is nan at step 4"), 1, "error: v1-s0: the loss is nan at step 4\n"),
         (Interrupted("stopped at step 4"), 130, "stopped at step 4\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],

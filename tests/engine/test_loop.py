@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.core.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
-from lib.core.errors import InputError
-from lib.engine.loop import DivergenceError, Interrupted, LoopConfig, learning_rate, train
+from lib.core.errors import DivergenceError, InputError, Interrupted
+from lib.engine.loop import LoopConfig, learning_rate, train
 
 
 class ToyTask:

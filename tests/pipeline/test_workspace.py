@@ -67,6 +67,17 @@ def test_smoke_changes_nothing_that_git_tracks(toy):
     assert "0 of 2 stages to run" in run()
 
 
+def test_smoke_takes_along_what_no_stage_makes(toy):
+    listed = "deps: [data/face_model.npz, lib/given.csv"
+    Path("dvc.yaml").write_text(STAGES.replace(listed, f"{listed}, shown/more.csv"))
+    for name in ("shown/more.csv", "data/face_model.npz"):
+        Path(name).parent.mkdir()
+        Path(name).write_text("more")
+    scratch = enter("smoke")
+    assert (scratch / "shown/more.csv").read_text() == "more"
+    assert not (scratch / "data").exists()
+
+
 def set_root(value):
     params = Path("params.yaml")
     text = params.read_text()

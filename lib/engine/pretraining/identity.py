@@ -28,6 +28,7 @@ from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.recipe import markdown, pretrain, write_table
 from lib.engine.runs import encoder_path
+from lib.engine.sampling import draw
 from lib.models.identity_net import IdentityNet, load_identity_net
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FACE_MODEL, FaceModel
@@ -97,11 +98,8 @@ class IdentityTask:
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         """images (2 B, 3, S, S): one view of B people, then another of the same."""
         rng = np.random.default_rng([self.seed, step])
-        index = rng.choice(len(self.train), self.batch_size, replace=len(self.train) < self.batch_size)[
-            rank::world_size
-        ]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
-        batch = self.train.batch(index, generator)
+        share, generator = draw(rng, len(self.train), self.batch_size, rank, world_size)
+        batch = self.train.batch(share, generator)
         b, v = batch.yaw.shape
         views = torch.stack([torch.randperm(v, generator=generator)[:2] for _ in range(b)], 1)  # (2, B)
         row = torch.arange(b).expand(2, b)
