@@ -116,7 +116,7 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
     profile = params["profile"]
-    face = Siamese3DMM.load(face_file(params["profile"]))
+    face = Siamese3DMM.load(face_file(profile))
     nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]
