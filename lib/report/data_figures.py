@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from lib.datasets.folder import read_picture
 from lib.datasets.threedfaw.read import Frame, Subject, ThreeDFAW
 from lib.datasets.training.read import Batch, TrainingSet
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, invert_transform
@@ -87,9 +88,7 @@ def symmetry_figure(plain: Batch, mirrored: Batch) -> Any:
 
 def read_frame(frame: Frame) -> torch.Tensor:
     """A frame as (3, H, W) float in [0, 1]."""
-    from PIL import Image
-
-    return torch.from_numpy(np.asarray(Image.open(frame.path).convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(read_picture(frame.path).copy()).permute(2, 0, 1).float() / 255
 
 
 def video_strip(subject: Subject, count: int = 7, size: int = 96) -> np.ndarray:
