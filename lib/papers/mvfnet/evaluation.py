@@ -76,9 +76,10 @@ def triplets(params: dict[str, Any]) -> Triplets:
         for condition, frames in subject.triplets.items():
             names.append((subject.id, condition))
             for frame in frames:
-                crop, transform = crop_photo(frame.image(), frame.landmarks2d, size, mean)
+                points = torch.as_tensor(frame.landmarks2d).float()
+                crop, transform = crop_photo(frame.image(), points, size, mean)
                 images.append(crop)
-                landmarks.append(apply_transform(transform, torch.as_tensor(frame.landmarks2d).float()[None])[0])
+                landmarks.append(apply_transform(transform, points[None])[0])
     ids, conditions = (np.array(column) for column in zip(*names, strict=True))
     return Triplets(
         ids, conditions, torch.stack(images).unflatten(0, (-1, 3)), torch.stack(landmarks).unflatten(0, (-1, 3))
