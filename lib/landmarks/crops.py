@@ -8,6 +8,7 @@ Conventions: image pixels with the origin at the top-left corner, v down, pixel 
 image's right, y up, z out of the face. Cameras: X_cam = FLIP (R X) + t, FLIP = diag(1, -1, -1), (u, v, 1) ~ K X_cam.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -196,6 +197,18 @@ def crop_image(image: Tensor, A: Tensor, size: int) -> Tensor:
         )
         crops.append(F.avg_pool2d(out, 2))
     return torch.cat(crops)
+
+
+def crop_photo(
+    picture: np.ndarray, landmarks: np.ndarray | Tensor, size: int, mean_landmarks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a network sees of a photograph: the crop (3, size, size) in [0, 1], and the A (1, 2, 3) that makes it.
+
+    picture: (H, W, 3) uint8; landmarks: (68, 2) px; mean_landmarks and errors as of `crop_transform`.
+    """
+    image = torch.from_numpy(picture.copy()).permute(2, 0, 1).float()[None] / 255
+    A = crop_transform(torch.as_tensor(landmarks, dtype=torch.float32)[None], size, mean_landmarks)
+    return crop_image(image, A, size)[0], A
 
 
 def mirror_image(image: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Exact distances from points to a triangle mesh, from a KD-tree of vertices and one of triangle centres."""
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -82,32 +84,24 @@ class MeshQuery:
         self.faces = np.ascontiguousarray(faces, dtype=np.int64)
         self.corners = self.vertices[self.faces]  # (F,3,3)
         self.tree = cKDTree(self.vertices)
-        self._incident: tuple[Index, Index] | None = None
-        self._classes: list[tuple[cKDTree, Index, float]] | None = None
 
-    @property
+    @cached_property
     def incident(self) -> tuple[Index, Index]:
         """See :func:`incident_table`."""
-        if self._incident is None:
-            self._incident = incident_table(self.faces, len(self.vertices))
-        return self._incident
+        return incident_table(self.faces, len(self.vertices))
 
-    @property
+    @cached_property
     def classes(self) -> list[tuple[cKDTree, Index, float]]:
         """Triangles grouped by size (each class within a factor 2): tree of centres, triangle numbers, largest radius.
 
         The radius is that of the ball round the centre that holds the triangle. Without the grouping one huge triangle
         would loosen the bound, and so slow the query, for all.
         """
-        if self._classes is None:
-            centre = self.corners.mean(axis=1)
-            radius = np.sqrt(((self.corners - centre[:, None]) ** 2).sum(axis=2).max(axis=1))
-            octave = np.floor(np.log2(np.maximum(radius, 1e-9))).astype(np.int64)
-            self._classes = []
-            for k in np.unique(octave):
-                rows = np.flatnonzero(octave == k)
-                self._classes.append((cKDTree(centre[rows]), rows, float(radius[rows].max())))
-        return self._classes
+        centre = self.corners.mean(axis=1)
+        radius = np.sqrt(((self.corners - centre[:, None]) ** 2).sum(axis=2).max(axis=1))
+        octave = np.floor(np.log2(np.maximum(radius, 1e-9))).astype(np.int64)
+        found = (np.flatnonzero(octave == k) for k in np.unique(octave))
+        return [(cKDTree(centre[rows]), rows, float(radius[rows].max())) for rows in found]
 
     def closest_on_incident(self, points: Array, nearest: Index | None = None) -> Array:
         """Closest points (Q,3) on the triangles that touch each query's nearest *vertex* (the vertex alone if none do).

@@ -22,7 +22,7 @@ from lib.landmarks.crops import SPAN_MM, mirror_calibration
 from lib.losses.reprojection import reprojection_loss
 from lib.models.base import Reconstruction, Views
 from lib.models.parts.camera_frame import crop_ray_camera, unmirror_camera
-from lib.models.parts.encoders import build_encoder, mlp
+from lib.models.parts.encoders import build_encoder, mlp, start_small
 from lib.renderers.cameras import PerspectiveCamera
 
 Merge = Literal["add", "concat"]
@@ -125,7 +125,7 @@ class SingleView(_Network):
         self.shape = mlp(d, face.n_modes)
         self.rotation = mlp(d, 4)
         self.translation = mlp(d, 3)
-        start_small(self.rotation, self.translation)
+        start_small(self.rotation, self.translation)  # training starts frontal, in the middle of the crop
 
     def forward(self, images: Tensor, K: Tensor) -> Prediction:
         """images (B, 1, 3, H, W) in [0, 1], K (B, 1, 3, 3)."""
@@ -138,15 +138,6 @@ class SingleView(_Network):
         alpha, q, t = self.shape(x).float(), self.rotation(x).float(), self.translation(x).float()
         with torch.autocast(images.device.type, enabled=False):  # a rotation in bfloat16 is off by half a pixel
             return alpha, crop_ray_camera(q, t, K, size=images.shape[-1], span_mm=SPAN_MM)
-
-
-def start_small(*heads: nn.Sequential) -> None:
-    """Shrink the last layers so that training starts at the frontal face in the middle of the crop."""
-    for head in heads:
-        last = head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, std=1e-3)
-        nn.init.zeros_(last.bias)
 
 
 # ---- 3.2 Multi-view setup ----

@@ -25,10 +25,7 @@ from torch import Tensor
 
 from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.cameras import WeakPerspectiveCamera
-from lib.renderers.fragments import Fragments
-from lib.renderers.interpolate import gather_corners
-from lib.renderers.raster_numba import rasterize_numba
-from lib.renderers.rasterize import barycentric, rasterize, resolve_backend
+from lib.renderers.rasterize import Covered, covered_pixels, visible_faces
 from lib.renderers.texture import sample_image
 
 __all__ = ["PAIRS", "PairRenders", "Sampling", "render_pairs"]
@@ -85,57 +82,28 @@ def render_pairs(
     n = vertices.shape[1]
     screen = cameras.project(vertices.repeat_interleave(v, 0)).view(b, v, n, 3)
     targets = sorted({target for target, _ in pairs})
-    found = _visible(screen[:, targets].reshape(-1, n, 3), faces, size, backend).view(b, len(targets), size, size)
+    seen = screen[:, targets].reshape(-1, n, 3)
+    found = visible_faces(seen, faces, (size, size), backend, perspective=False, cull_backfaces=True)
     face_id = found.new_full((b, v, size, size), -1)
-    face_id[:, targets] = found
+    face_id[:, targets] = found.view(b, len(targets), size, size)
     out: dict[int, Tensor] = {}
     for target in targets:
         wanted = [k for k, (t, _) in enumerate(pairs) if t == target]
         sources = [pairs[k][1] for k in wanted]
-        surface = _surface(face_id[:, target], screen[:, target], faces)
-        image = _textured(surface, screen[:, sources, :, :2], images[:, sources], sampling)
+        # of covered pixels alone: whole images of barycentrics, as ``rasterize`` gives, cost more than the rendering
+        surface = covered_pixels(face_id[:, target], screen[:, target], faces, perspective=False)
+        image = _textured(surface, face_id[:, target] >= 0, screen[:, sources, :, :2], images[:, sources], sampling)
         out.update(zip(wanted, image.unbind(1), strict=True))
     return PairRenders(torch.stack([out[k] for k in range(len(pairs))], 1), face_id >= 0, face_id, screen)
 
 
-def _visible(screen: Tensor, faces: Tensor, size: int, backend: str | None) -> Tensor:
-    """Visible faces (B, size, size) int64 of weak-perspective screens (B, N, 3); no gradient."""
-    with torch.no_grad():
-        if resolve_backend(backend, screen.device) == "numba":
-            return rasterize_numba(screen, faces, (size, size), False, 1.0, cull_backfaces=True, with_bary=False)[0]
-        return rasterize(screen.detach(), faces, (size, size), backend, perspective=False, cull_backfaces=True).face_id
+def _textured(surface: Covered, mask: Tensor, source_uv: Tensor, images: Tensor, sampling: Sampling) -> Tensor:
+    """Images (B, K, 3, H, W) with texture from K sources a batch entry: uv (B, K, N, 2) px, images (B, K, 3, H', W').
 
-
-@dataclass
-class _Surface:
-    """What the P covered pixels of a batch show: face_id (B, H, W); image (P,) and corners (P, 3), the vertices of the visible
-    face; pixels (P,), flat indices into (B * H * W); weights (P, 3), barycentric, differentiable."""
-
-    face_id: Tensor
-    image: Tensor
-    corners: Tensor
-    pixels: Tensor
-    weights: Tensor
-
-
-def _surface(face_id: Tensor, screen: Tensor, faces: Tensor) -> _Surface:
-    """Barycentrics of covered pixels alone: whole images of them, as ``rasterize`` gives, cost more than the rendering."""
-    _, h, w = face_id.shape
-    frag = Fragments(face_id, screen, screen)
-    image, corners = gather_corners(frag, faces)
-    within = frag.pixels - image * (h * w)
-    row = torch.div(within, w, rounding_mode="floor")
-    px = (within - row * w).to(screen.dtype) + 0.5
-    py = row.to(screen.dtype) + 0.5
-    index = (corners + (image * screen.shape[1])[:, None]).reshape(-1)
-    tri = screen.reshape(-1, 3).index_select(0, index).reshape(-1, 3, 3)
-    return _Surface(face_id, image, corners, frag.pixels, barycentric(tri, px, py, perspective=False)[0])
-
-
-def _textured(surface: _Surface, source_uv: Tensor, images: Tensor, sampling: Sampling) -> Tensor:
-    """Images (B, K, 3, H, W) with texture from K sources a batch entry: uv (B, K, N, 2) px, images (B, K, 3, H', W')."""
+    ``surface`` are the covered pixels, those of ``mask`` (B, H, W).
+    """
     b, k, n = source_uv.shape[:3]
-    _, h, w = surface.face_id.shape
+    h, w = mask.shape[-2:]
     if sampling == "pixel":
         attribute = source_uv.permute(0, 2, 1, 3).reshape(b * n, k * 2)
     elif sampling == "vertex":
@@ -145,10 +113,10 @@ def _textured(surface: _Surface, source_uv: Tensor, images: Tensor, sampling: Sa
         raise ValueError(f"sampling is 'pixel' or 'vertex', not {sampling!r}")
     index = (surface.corners + (surface.image * n)[:, None]).reshape(-1)
     values = attribute.index_select(0, index).reshape(len(surface.pixels), 3, -1)
-    mean = (surface.weights[..., None] * values).sum(1)  # (P, K * channels)
+    mean = (surface.bary[..., None] * values).sum(1)  # (P, K * channels)
     flat = mean.new_zeros(b * h * w, mean.shape[-1]).index_copy(0, surface.pixels, mean)
     if sampling == "vertex":
         return flat.view(b, h, w, k, 3).permute(0, 3, 4, 1, 2)
     uv = flat.view(b, h * w, k, 2).transpose(1, 2).reshape(b * k, h * w, 2)
     sampled = sample_image(images.flatten(0, 1), uv).transpose(1, 2).reshape(b, k, 3, h, w)
-    return sampled * (surface.face_id >= 0)[:, None, None]
+    return sampled * mask[:, None, None]

@@ -22,6 +22,7 @@ Which backend runs is one choice for a whole process and its workers: the key ``
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +34,17 @@ from lib.renderers.fragments import DEFAULT_NEAR, Fragments
 from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.raster_torch import visible_faces_torch
 
-__all__ = ["BACKENDS", "attach_barycentrics", "available_backends", "rasterize", "resolve_backend", "use"]
+__all__ = [
+    "BACKENDS",
+    "Covered",
+    "attach_barycentrics",
+    "available_backends",
+    "covered_pixels",
+    "rasterize",
+    "resolve_backend",
+    "use",
+    "visible_faces",
+]
 
 BACKENDS = ("torch", "numba", "pytorch3d")
 ENVIRONMENT = "FACE_RENDERER"  # where a process leaves its choice for the worker processes that it starts
@@ -116,43 +127,71 @@ def rasterize(
         ValueError: wrong shapes, vertex indices out of range, image size or near plane not positive.
         InputError: an unknown backend, or one that is not installed.
     """
-    h, w = _check(screen, faces, image_size, near)
-    name = resolve_backend(backend, screen.device)
-    needs_grad = torch.is_grad_enabled() and screen.requires_grad
-    with torch.no_grad():
-        detached = screen.detach()
-        if name == "numba":
-            exact = screen.dtype == torch.float32 and not needs_grad
-            out = rasterize_numba(detached, faces, (h, w), perspective, near, cull_backfaces, with_bary=exact)
-            if exact:
-                return Fragments(*out)
-            face_id = out[0]
-        elif name == "pytorch3d":
-            face_id = raster_pytorch3d.visible_faces_pytorch3d(
-                detached, faces, (h, w), perspective, near, cull_backfaces
-            )
-        else:
-            face_id = visible_faces_torch(detached, faces, (h, w), perspective, near, cull_backfaces)
+    exact = screen.dtype == torch.float32 and not (torch.is_grad_enabled() and screen.requires_grad)
+    if exact and resolve_backend(backend, screen.device) == "numba":
+        size = _check(screen, faces, image_size, near)
+        return Fragments(*rasterize_numba(screen, faces, size, perspective, near, cull_backfaces))
+    face_id = visible_faces(
+        screen, faces, image_size, backend, perspective=perspective, near=near, cull_backfaces=cull_backfaces
+    )
     return attach_barycentrics(face_id, screen, faces, perspective)
 
 
-def attach_barycentrics(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Fragments:
+def visible_faces(
+    screen: Tensor,
+    faces: Tensor,
+    image_size: tuple[int, int],
+    backend: str | None = None,
+    *,
+    perspective: bool = True,
+    near: float = DEFAULT_NEAR,
+    cull_backfaces: bool = False,
+) -> Tensor:
+    """Face index (B, H, W) int64, -1 for background, of the nearest face of each pixel; as :func:`rasterize`, no gradient."""
+    size = _check(screen, faces, image_size, near)
+    name = resolve_backend(backend, screen.device)
+    with torch.no_grad():
+        if name == "numba":
+            return rasterize_numba(screen, faces, size, perspective, near, cull_backfaces, with_bary=False)[0]
+        find = raster_pytorch3d.visible_faces_pytorch3d if name == "pytorch3d" else visible_faces_torch
+        return find(screen.detach(), faces, size, perspective, near, cull_backfaces)
+
+
+@dataclass
+class Covered:
+    """The P covered pixels of a batch: pixels (P,), flat indices into a (B * H * W) image; image (P,), the number of theirs;
+    corners (P, 3), the vertices of the face that each shows; bary (P, 3) and depth (P,) there, differentiable."""
+
+    pixels: Tensor
+    image: Tensor
+    corners: Tensor
+    bary: Tensor
+    depth: Tensor
+
+
+def covered_pixels(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Covered:
     """Barycentrics and depth, differentiable to ``screen`` (B, N, 3), for known visible faces (B, H, W) int64."""
-    b, h, w = face_id.shape
-    n = screen.shape[1]
+    _, h, w = face_id.shape
     pixels = face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
     image = torch.div(pixels, h * w, rounding_mode="floor")
     within = pixels - image * (h * w)
     row = torch.div(within, w, rounding_mode="floor")
     px = (within - row * w).to(screen.dtype) + 0.5
     py = row.to(screen.dtype) + 0.5
-    corners = faces.to(screen.device, torch.int64)[face_id.reshape(-1)[pixels]] + (image * n)[:, None]  # (P, 3)
-    tri = screen.reshape(-1, 3).index_select(0, corners.reshape(-1)).reshape(-1, 3, 3)
-    bary, depth = barycentric(tri, px, py, perspective)
+    corners = faces.to(screen.device, torch.int64)[face_id.reshape(-1)[pixels]]
+    index = (corners + (image * screen.shape[1])[:, None]).reshape(-1)
+    tri = screen.reshape(-1, 3).index_select(0, index).reshape(-1, 3, 3)
+    return Covered(pixels, image, corners, *barycentric(tri, px, py, perspective))
+
+
+def attach_barycentrics(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Fragments:
+    """Whole images of :func:`covered_pixels`."""
+    b, h, w = face_id.shape
+    found = covered_pixels(face_id, screen, faces, perspective)
     zeros = torch.zeros
-    bary_image = zeros(b * h * w, 3, dtype=screen.dtype, device=screen.device).index_copy(0, pixels, bary)
-    depth_image = zeros(b * h * w, dtype=screen.dtype, device=screen.device).index_copy(0, pixels, depth)
-    return Fragments(face_id, bary_image.reshape(b, h, w, 3), depth_image.reshape(b, h, w), pixels)
+    bary = zeros(b * h * w, 3, dtype=screen.dtype, device=screen.device).index_copy(0, found.pixels, found.bary)
+    depth = zeros(b * h * w, dtype=screen.dtype, device=screen.device).index_copy(0, found.pixels, found.depth)
+    return Fragments(face_id, bary.reshape(b, h, w, 3), depth.reshape(b, h, w), found.pixels)
 
 
 def barycentric(tri: Tensor, px: Tensor, py: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from lib.renderers import kernels_numba as kernels
-from lib.renderers.fragments import DEFAULT_NEAR
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments
 from lib.renderers.raster_numba import parallel
 from lib.renderers.rasterize import rasterize, resolve_backend
 from lib.renderers.render import shade_fragments
@@ -65,9 +65,13 @@ def render_shaded(
     albedo = np.broadcast_to(albedo, (b, n, 3))
     backend = resolve_backend(None, torch.device("cpu"))
     if backend != "numba":
-        return _render_torch(
-            screen, faces, albedo, normals, sh, height, width, perspective, near, cull_backfaces, supersample, backend
+        samples = torch.as_tensor(screen, dtype=torch.float32) * torch.tensor([supersample, supersample, 1.0])
+        mesh = torch.as_tensor(np.asarray(faces, np.int64))
+        size = (height * supersample, width * supersample)
+        frag = rasterize(
+            samples, mesh, size, backend, perspective=perspective, near=near, cull_backfaces=cull_backfaces
         )
+        return _shade_torch(frag, mesh, albedo, normals, sh, supersample)
     points, colors, unit, light = (np.ascontiguousarray(x, np.float32) for x in (screen, albedo, normals, sh))
     tri = np.ascontiguousarray(faces, np.int32)
     rgb = np.empty((b, height, width, 3), np.float32)
@@ -109,34 +113,19 @@ def vertex_normals_numba(vertices: Array, faces: NDArray[np.integer], threads: i
     return out
 
 
-def _render_torch(
-    screen: Array,
-    faces: NDArray[np.integer],
-    albedo: Array,
-    normals: Array,
-    sh: Array,
-    height: int,
-    width: int,
-    perspective: bool,
-    near: float,
-    cull: bool,
-    ss: int,
-    backend: str,
+def _shade_torch(
+    frag: Fragments, faces: torch.Tensor, albedo: Array, normals: Array, sh: Array, supersample: int
 ) -> tuple[Array, Array]:
-    """The same through any backend of the rasteriser; arguments as in :func:`render_shaded`, ``ss`` samples a side."""
-    points = torch.as_tensor(screen, dtype=torch.float32) * torch.tensor([ss, ss, 1.0])
-    tri = torch.as_tensor(np.asarray(faces, np.int64))
-    size = (height * ss, width * ss)
+    """What :func:`render_shaded` returns, of what any backend found behind its samples."""
     with torch.no_grad():
-        frag = rasterize(points, tri, size, backend, perspective=perspective, near=near, cull_backfaces=cull)
         image, _ = shade_fragments(
             frag,
-            tri,
+            faces,
             torch.from_numpy(np.array(albedo, np.float32)),
             torch.as_tensor(normals, dtype=torch.float32),
             torch.as_tensor(sh, dtype=torch.float32),
         )
         pool = torch.nn.functional.avg_pool2d
-        rgb = pool(image, ss).permute(0, 2, 3, 1).contiguous().numpy()
-        mask = pool(frag.mask[:, None].float(), ss)[:, 0].contiguous().numpy()
+        rgb = pool(image, supersample).permute(0, 2, 3, 1).contiguous().numpy()
+        mask = pool(frag.mask[:, None].float(), supersample)[:, 0].contiguous().numpy()
     return rgb, mask

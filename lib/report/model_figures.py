@@ -31,14 +31,6 @@ def people_sheet(
     return sheet(tiles, columns)
 
 
-def model_sheet(model: FaceModel, n: int, columns: int, seed: int = 0, size: int = 120) -> np.ndarray:
-    """Random faces of the linear model itself: coefficients N(0, 1) cut off at 2, no expression."""
-    generator = torch.Generator().manual_seed(seed)
-    alpha = torch.randn(n, model.n_id, generator=generator).clamp(-2, 2)
-    gamma = torch.randn(n, model.n_alb, generator=generator).clamp(-2, 2)
-    return sheet(heads(model.vertices(alpha), model.faces, model.albedo(gamma), size, narrow=0.8), columns)
-
-
 def component_sheet(model: FaceModel, kind: str, count: int, amount: float = 3.0, size: int = 130) -> np.ndarray:
     """One column a component, rows -amount, 0 and +amount standard deviations of ``kind`` identity, expression, albedo."""
     tiles = []

@@ -1,7 +1,7 @@
 """What a report needs to know of a paper: the rows and columns of its tables, its conditions, and its claims as comparisons."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,10 @@ class Paper:
     @property
     def methods(self) -> tuple[Method, ...]:
         """The rows of all tables, each key once: as its first table has it."""
-        return tuple({m.key: m for t in reversed(self.tables) for m in reversed(t.methods)}[k] for k in self._keys())
-
-    def _keys(self) -> Iterator[str]:
-        return iter(dict.fromkeys(m.key for table in self.tables for m in table.methods))
+        first: dict[str, Method] = {}
+        for method in chain.from_iterable(table.methods for table in self.tables):
+            first.setdefault(method.key, method)
+        return tuple(first.values())
 
     def label(self, key: str) -> str:
         """How a method is called in tables and figures."""

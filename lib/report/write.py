@@ -48,6 +48,11 @@ class Report:
         """Of the columns, each once."""
         return list(dict.fromkeys(metric for metric, _ in self.columns))
 
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The rows of all tables, each method once: as its first table has it."""
+        return pd.concat(self.frames.values()).drop_duplicates("method")
+
     def mean(self, method: str, metric: str, condition: str = "") -> float:
         """A method's mean error in mm; NaN where it was not measured."""
         values = matrix(self.errors, method, metric, condition).to_numpy()
@@ -216,7 +221,7 @@ def write_claims(report: Report, after: str = "") -> None:
 
 def write_plot_data(report: Report) -> None:
     """CSV files for `dvc plots`: a bar a method, and each method's errors in rising order, by the first measure."""
-    frame = pd.concat(report.frames.values()).drop_duplicates("method")
+    frame = report.rows
     names = [measure_name(*measure) for measure in report.columns]
     shown = frame[np.isfinite(frame[f"{names[0]}_mean"])]
     first = {f"{names[0]}_{part}": part for part in ("mean", "low", "high")}
@@ -232,7 +237,7 @@ def write_plot_data(report: Report) -> None:
 
 def summary_json(report: Report) -> dict[str, Any]:
     """The small file for `dvc metrics`: means in mm by measure and method, and verdicts by metric and claim."""
-    frame = pd.concat(report.frames.values()).drop_duplicates("method")
+    frame = report.rows
     result: dict[str, Any] = {}
     for name in (measure_name(*measure) for measure in report.columns):
         rows = frame[np.isfinite(frame[f"{name}_mean"])]

@@ -16,7 +16,7 @@ from torch import Tensor
 from lib.core.progress import progress
 from lib.datasets.micc.read import Micc, MiccSubject, open_micc
 from lib.engine.runs import run_folder
-from lib.landmarks.crops import apply_transform, crop_image, crop_transform
+from lib.landmarks.crops import apply_transform, crop_photo
 from lib.metrics.evaluation import Arrays, Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.metrics.similarity import procrustes
@@ -76,11 +76,10 @@ def triplets(params: dict[str, Any]) -> Triplets:
         for condition, frames in subject.triplets.items():
             names.append((subject.id, condition))
             for frame in frames:
-                image = torch.from_numpy(frame.image().copy()).permute(2, 0, 1).float()[None] / 255
-                points = torch.as_tensor(frame.landmarks2d).float()[None]
-                transform = crop_transform(points, size, mean)
-                images.append(crop_image(image, transform, size)[0])
-                landmarks.append(apply_transform(transform, points)[0])
+                points = torch.as_tensor(frame.landmarks2d).float()
+                crop, transform = crop_photo(frame.image(), points, size, mean)
+                images.append(crop)
+                landmarks.append(apply_transform(transform, points[None])[0])
     ids, conditions = (np.array(column) for column in zip(*names, strict=True))
     return Triplets(
         ids, conditions, torch.stack(images).unflatten(0, (-1, 3)), torch.stack(landmarks).unflatten(0, (-1, 3))

@@ -1,6 +1,7 @@
 """Figures of MVF-Net's losses: masks (figures 3, 4), flows (figure 5), the loss landscape, the lighting curve (figure 8)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
 
 PAIR_TITLES = ("A → B", "C → B", "B → A", "B → C")
+"""Of `lib.renderers.crossview.PAIRS`, source → target: B front, A left, C right."""
 COLORS = {"photometric": "#1f77b4", "alignment": "#d62728"}
 UNITS = {"shift x": "px", "shift y": "px", "yaw": "degrees"}
 LIGHT_NAMES = {0.0: "same light in all views", 1.0: "another light in each view"}
@@ -45,6 +47,11 @@ def _dimmed(image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, image, 0.3 * image)
 
 
+def _dots(axis: Any, at: Tensor) -> None:
+    """Landmarks (L, 2) px on a picture."""
+    axis.scatter(at[:, 0] - 0.5, at[:, 1] - 0.5, s=14, color="white", edgecolors="black", linewidths=0.5)
+
+
 def _points(target: int, source: int) -> list[int]:
     """The landmarks that bound a pair's masks."""
     side = source if target == 0 else target
@@ -61,7 +68,12 @@ def cameras_of(t: StudioTriplets, shift: Sequence[float] = (0.0, 0.0), view: int
     """True cameras, one view's translation moved by ``shift`` px."""
     t2d = t.t2d.clone()
     t2d[:, view] += torch.tensor(shift)
-    return WeakPerspectiveCamera(t.scale.flatten(), t.R.flatten(0, 1), t2d.flatten(0, 1))
+    return replace(t, t2d=t2d).cameras()
+
+
+def without_flow(people: People, size: int) -> SelfSupervision:
+    """What renders pairs of views and their masks; it has no flow estimator."""
+    return SelfSupervision(people.model, None, Weights(lambda_7=0), size)
 
 
 def rendered_mask_sheet(people: People, size: int = 224, seed: int = 0) -> Any:
@@ -69,7 +81,7 @@ def rendered_mask_sheet(people: People, size: int = 224, seed: int = 0) -> Any:
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
+    criterion = without_flow(people, size)
     with torch.no_grad():
         c = criterion.compare(t.vertices, cameras_of(t), t.images, t.landmarks)
     figure, axes = plt.subplots(1, 7, figsize=(15.4, 2.6))
@@ -81,7 +93,7 @@ def rendered_mask_sheet(people: People, size: int = 224, seed: int = 0) -> Any:
         axis = axes[3 + k]
         _show(axis, _dimmed(c.rendered[0, k], c.rendered_mask[0, k]), f"I_{PAIR_TITLES[k]}")
         at = c.renders.screen[0, target, criterion.landmarks][_points(target, source), :2]
-        axis.scatter(at[:, 0] - 0.5, at[:, 1] - 0.5, s=14, color="white", edgecolors="black", linewidths=0.5)
+        _dots(axis, at)
     figure.tight_layout(pad=0.3)
     return figure
 
@@ -94,7 +106,7 @@ def observed_mask_sheet(people: People, size: int = 224, seed: int = 0, shift: f
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
+    criterion = without_flow(people, size)
     figure, axes = plt.subplots(2, 4, figsize=(9.0, 4.9))
     for row, (pair, view) in enumerate(((0, 0), (2, 1))):
         with torch.no_grad():
@@ -108,7 +120,7 @@ def observed_mask_sheet(people: People, size: int = 224, seed: int = 0, shift: f
         _show(axes[row, 2], _dimmed(image, snapped), "(b) edge-preserving filter")
         _show(axes[row, 3], _dimmed(image, c.observed_mask[0, pair]), "(c) without occluded regions")
         at = t.landmarks[0, view][_points(*criterion.pairs[pair])]
-        axes[row, 3].scatter(at[:, 0] - 0.5, at[:, 1] - 0.5, s=14, color="white", edgecolors="black", linewidths=0.5)
+        _dots(axes[row, 3], at)
     figure.tight_layout(pad=0.3)
     return figure
 
@@ -128,7 +140,7 @@ def flow_sheet(people: People, flow: Flow, size: int, seed: int = 0, shift: tupl
     import matplotlib.pyplot as plt
 
     t = example(people, size, seed)
-    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
+    criterion = without_flow(people, size)
     cases = [("at the truth", (0.0, 0.0)), (f"camera moved by ({shift[0]:g}, {shift[1]:g}) px", shift)]
     figure, axes = plt.subplots(4, 4, figsize=(7.4, 8.9), layout="constrained")
     for column, (title, by) in enumerate(cases):
@@ -163,7 +175,7 @@ def render_back_sheet(people: People, back: pd.DataFrame, size: int, seed: int =
     rng = np.random.default_rng([seed, 2019, 10])
     options: dict[str, Any] = {"projection": "weak", "gloss": False, "noise": False, "landmark_noise": 0.0}
     t = render_triplets(people, 1, rng, 0.0, size=size, supersample=4, **options)
-    criterion = SelfSupervision(people.model, None, Weights(lambda_7=0), size)
+    criterion = without_flow(people, size)
     with torch.no_grad():
         c = criterion.compare(t.vertices, cameras_of(t), t.images, t.true_landmarks)
     figure = plt.figure(figsize=(12.0, 5.4), layout="constrained")

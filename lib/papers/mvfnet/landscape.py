@@ -40,8 +40,6 @@ from lib.synthesis.triplets import StudioTriplets, render_triplets
 
 LOSSES = {"photo": "photometric", "align": "alignment"}
 MODES = 3
-PAIR_NAMES = ("A → B", "C → B", "B → A", "B → C")
-"""Of PAIRS, source → target: B front, A left, C right."""
 
 
 @dataclass
@@ -166,7 +164,7 @@ def render_back(people: People, n: int, size: int, seed: int = 0) -> pd.DataFram
         squared = (c.observed - c.rendered).square().mean(2) * mask
         mse = squared.sum((2, 3)) / mask.sum((2, 3))
         whole = squared.sum((1, 2, 3)) / mask.sum((1, 2, 3))
-        for pair, values in [*zip(PAIR_NAMES, mse.unbind(1), strict=True), ("all", whole)]:
+        for pair, values in [*zip(figures.PAIR_TITLES, mse.unbind(1), strict=True), ("all", whole)]:
             psnr = (-10 * values.log10()).numpy()
             parts.append(pd.DataFrame({"case": case, "face": np.arange(n), "pair": pair, "psnr": psnr}))
     return pd.concat(parts, ignore_index=True)

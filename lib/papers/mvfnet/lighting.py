@@ -16,7 +16,7 @@ Writes results/mvfnet/<profile>/lighting.csv: method, seed, subject, level, part
 """
 
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from lib.models.mvfnet import MVFNet, MVFPrediction, SelfSupervision, Weights, p
 from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import figures
 from lib.papers.mvfnet.tasks import identity_error
-from lib.papers.mvfnet.training import VERSIONS, load_method
+from lib.papers.mvfnet.training import VERSIONS, load_method, with_losses
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 from lib.synthesis.triplets import StudioTriplets, render_triplets
@@ -143,14 +143,8 @@ def compare_losses(
     """Part "losses": rows of the error of every arm at every level, and of where all of them start. weights: equation (9)."""
     size = next(iter(sets.values())).images.shape[-1]
     criteria = {
-        name: SelfSupervision(
-            face,
-            flow,
-            replace(weights, lambda_6=weights.lambda_6 * photo, lambda_7=weights.lambda_7 * align),
-            size,
-            mixed=mixed,
-        )
-        for name, (photo, align) in ARMS.items()
+        name: SelfSupervision(face, flow, with_losses(weights, *losses), size, mixed=mixed)
+        for name, losses in ARMS.items()
     }
     jobs = [(level, i) for level in sets for i in range(0, config.subjects, config.batch_size)]
     rows = []

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.core.views import VIEWS
 from lib.datasets.triplets import TripletBatch, TripletSet
 from lib.engine.sampling import TripletSampler
 from lib.metrics.similarity import procrustes
@@ -129,10 +130,10 @@ class PeersTask(TripletTask):
         def guess(images: Tensor) -> dict[str, Tensor]:
             alphas = [model(images[:, v].to(device)).alpha for v in range(3)]
             # the mean of shapes of a linear model is the shape of the mean coefficients
-            return dict(zip(("front", "left", "right", "pool"), [*alphas, sum(alphas) / 3], strict=True))
+            return dict(zip((*VIEWS, "pool"), [*alphas, sum(alphas) / 3], strict=True))
 
         errors = self.validation.errors(self.net.face, guess)
-        figures = {"val_mm": float(np.mean([errors[v] for v in ("front", "left", "right")]))} if errors else {}
+        figures = {"val_mm": float(np.mean([errors[v] for v in VIEWS]))} if errors else {}
         figures |= {f"val_mm_{name}": error for name, error in errors.items()}
         flat = single_views(self.validation.batches()[0].tensors())
         flat["draw"] = _draws(flat, 0)

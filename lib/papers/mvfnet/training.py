@@ -64,6 +64,11 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
     return train, triplets(pack_path(profile, "multipie"), "val", size)
 
 
+def with_losses(weights: Weights, photo: bool, align: bool) -> Weights:
+    """The weights of equation (9) with or without the photometric and the alignment loss."""
+    return replace(weights, lambda_6=weights.lambda_6 * photo, lambda_7=weights.lambda_7 * align)
+
+
 def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     """The run's task, its network holding the weights it starts from.
 
@@ -124,7 +129,8 @@ def _objective(
         return peers.objective(params, run, model, config, weights, precision)
     photo, align = TERMS[run]
     flow = load_flow(params["flow"]["kind"], flow_file(params)) if align else None
-    weights = replace(weights, lambda_6=weights.lambda_6 * photo, lambda_7=weights.lambda_7 * align)
     mixed = resolve_precision(precision) == "bf16-mixed"
-    criterion = SelfSupervision(model.face, flow, weights, params["mvfnet"]["image_size"], mixed=mixed)
+    criterion = SelfSupervision(
+        model.face, flow, with_losses(weights, photo, align), params["mvfnet"]["image_size"], mixed=mixed
+    )
     return criterion, {"flow": flow_file(params)} if align else {}

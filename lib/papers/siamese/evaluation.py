@@ -13,7 +13,7 @@ from lib.core.views import TARGET_YAW
 from lib.datasets.folder import data_root
 from lib.datasets.threedfaw.read import Subject, ThreeDFAW
 from lib.engine.runs import run_folder
-from lib.landmarks.crops import crop_camera, crop_image, crop_transform
+from lib.landmarks.crops import crop_camera, crop_photo
 from lib.metrics.evaluation import Bench, Case, Predictions
 from lib.metrics.scan import SubjectScan
 from lib.models import siamese
@@ -43,11 +43,10 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int =
     for frame in subject.frames:
         if frame.landmarks2d is None:
             continue
-        image = torch.from_numpy(frame.image().copy()).permute(2, 0, 1).float() / 255.0
-        points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
-        transform = crop_transform(points, size, mean_landmarks)
-        images.append(crop_image(image[None], transform, size)[0])
-        guess = default_calibration(image.shape[-1], image.shape[-2])
+        picture = frame.image()
+        crop, transform = crop_photo(picture, frame.landmarks2d, size, mean_landmarks)
+        images.append(crop)
+        guess = default_calibration(picture.shape[1], picture.shape[0])
         K = guess if frame.K is None else torch.as_tensor(frame.K).float()
         calibrations.append(crop_camera(K[None], torch.eye(3)[None], torch.zeros(1, 3), transform)[0][0])
     if len(images) < n_min:
@@ -116,7 +115,7 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
     profile = params["profile"]
-    face = Siamese3DMM.load(face_file(params["profile"]))
+    face = Siamese3DMM.load(face_file(profile))
     nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]

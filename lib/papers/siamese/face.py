@@ -14,9 +14,7 @@ import numpy as np
 from lib.core.command import command
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
-from lib.morphable.model import FaceModel
-
-FACE_MODEL = Path("data/face_model.npz")
+from lib.morphable.model import FACE_MODEL, FaceModel
 
 
 def face_file(profile: str) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.core.views import VIEWS
 from lib.datasets.training.read import TrainingSet
 from lib.engine.runs import Prepared, begin, load_network
 from lib.engine.sampling import BatchSampler, nearest_views, random_views
@@ -97,10 +98,9 @@ class SiameseTask:
         batch = vars(self.val.batch(index, symmetrise=False, choose=nearest_views))
         device = next(model.parameters()).device
         views = Views(batch["images"].to(device), batch["K"].to(device))
-        choices = [[v] for v in range(3)] if self.n_views == 1 else [list(range(self.n_views))]
-        names = ["front", "left", "right"] if self.n_views == 1 else ["views"]
+        alone = {name: [v] for v, name in enumerate(VIEWS)}
         result = {}
-        for name, choice in zip(names, choices, strict=True):
+        for name, choice in (alone if self.n_views == 1 else {"views": list(range(self.n_views))}).items():
             chosen = views.select(choice)
             alpha = torch.cat(
                 [model(chosen.images[i : i + 64], chosen.K[i : i + 64]).alpha for i in range(0, len(index), 64)]
