@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from lib.core.command import argument, command
+from lib.morphable.model import FACE_MODEL
 from lib.papers import load_method
 from lib.photos.head import reconstruct, view_names, write_head
 from lib.photos.settings import load_model, load_settings
@@ -29,7 +30,7 @@ from lib.photos.start import find_run, network_start
     argument("--largest", action="store_true", help="with several faces in a picture take the largest"),
     argument("--method", help="start from this trained network (a run of data/<profile>/runs)"),
     argument("--texture-size", type=int, help="side of the texture in pixels"),
-    argument("--model", default="data/face_model.npz", help="face model file"),
+    argument("--model", default=FACE_MODEL, help="face model file"),
     argument("--params", default="params.yaml"),
 )
 def main(options: Namespace) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.core.errors import InputError
+from lib.core.files import load_npz
 from lib.core.progress import log
 
 if TYPE_CHECKING:
@@ -86,10 +87,18 @@ class Folder:
         """Note why something is left out, once; raise when strict."""
         if self.strict:
             raise error
-        if self.skipped.get(key) != str(error):
-            self.skipped[key] = str(error)
+        self.note(key, str(error))
+
+    def note(self, key: str, reason: str) -> None:
+        """Note why something is left out, once. For what is known to be missing or flawed, which never raises."""
+        if self.skipped.get(key) != reason:
+            self.skipped[key] = reason
             if len(self.skipped) <= 50 or len(self.skipped) % 1000 == 0:
-                log(f"{self.name}: {key} left out ({len(self.skipped)} so far): {error}")
+                log(f"{self.name}: {key} left out ({len(self.skipped)} so far): {reason}")
+
+    def truth(self, path: Path) -> dict[str, np.ndarray] | None:
+        """What a twin keeps of a scanned head (`lib.synthesis.scan.Scan.truth`); None where there is no such file."""
+        return load_npz(path, required=("vertices", "size", "rotation", "translation")) if path.is_file() else None
 
     def detect(self, image: np.ndarray) -> np.ndarray | None:
         """68 landmarks (68, 2) px of the largest face in a picture (H, W, 3) uint8, None where none is found."""

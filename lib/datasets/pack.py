@@ -31,7 +31,7 @@ from lib.core.views import VIEWS
 from lib.datasets.folder import data_root
 from lib.fit.single import LabelFit
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, crop_weak_camera
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.renderers.rasterize import use
 
 JITTER = 0.05
@@ -217,8 +217,8 @@ class Packer:
         root, out = Path(root), Path(out)
         _face.cache_clear()  # files may have changed since
         data = self.open(root, config, _face(str(face_model)))
-        settings = sorted(asdict(config).items(), key=lambda item: item[0])
-        signature = fingerprint(settings, Path(face_model), code_hash(self.module), *self.inputs(data, config))
+        code = code_hash(self.module)
+        signature = fingerprint(asdict(config), Path(face_model), code, *self.inputs(data, config))
         try:
             if str(read_pack(out)["signature"]) == signature:
                 return 0
@@ -270,7 +270,7 @@ class Packer:
             doc,
             argument("--out", help=f"folder; default data/<profile>/triplets/{self.name}"),
             argument("--root", help=f"folder to read; default data.{self.name}.root, or the twin"),
-            argument("--face-model", default="data/face_model.npz"),
+            argument("--face-model", type=Path, default=FACE_MODEL),
             argument("--workers", type=int, help="processes; default all cores, 0 = this one"),
             params=True,
         )

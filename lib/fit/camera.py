@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.landmarks.ibug68 import OUTER_EYES
 from lib.renderers.cameras import WeakPerspectiveCamera, scaled_rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0])
@@ -84,6 +85,14 @@ class FitCamera:
         eye = -self.rotation.T @ (FLIP @ np.array([*self.shift, 1 / self.k]))
         rays = eye - points
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+    def eye_distance(self, points: np.ndarray) -> float:
+        """Outer-eye distance of landmarks (68, 3) mm, in px as it would appear from the front: 3D distance times scale.
+
+        The distance measured in a side view itself shrinks with the cosine of yaw and would inflate the error.
+        """
+        one, other = points[list(OUTER_EYES)]
+        return float(np.linalg.norm(one - other) * self.scale)
 
     def angles(self) -> tuple[float, float, float]:
         """Yaw, pitch, roll in degrees, as ``lib.renderers.cameras.matrix_to_euler`` splits them."""

@@ -78,6 +78,10 @@ class _Samples:
     exp_basis: np.ndarray
     area: np.ndarray
 
+    def points(self, state: FitState, view: int) -> np.ndarray:
+        """(S, 3) mm, where the samples lie with the expression of one view."""
+        return self.mean + self.id_basis @ state.alpha + self.exp_basis @ state.beta[state.row(view)]
+
 
 @dataclass
 class _Picture:
@@ -201,8 +205,8 @@ def refine(
     prepare(problem, state)
     seen = _seen(problem, state, samples, greys, dense)
     trust = [_trust(state, samples, pictures, seen)]
-    fixed = state.alpha.size + state.beta.size
-    state, cost, accepted = _descend(problem, state, samples, [pictures], seen, trust, dense, slice(fixed, None))
+    free = slice(state.first_offset, None)
+    state, cost, accepted = _descend(problem, state, samples, [pictures], seen, trust, dense, free)
     return finish(problem, state, cost, taken + accepted)
 
 
@@ -216,7 +220,7 @@ def _seen(
     """Of each view what :func:`visible_samples` gives."""
     model, found = problem.model, []
     for number, (grey, camera) in enumerate(zip(greys, state.cameras, strict=True)):
-        vertices = model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
+        vertices = state.vertices(model, number)
         size = (grey.shape[0], grey.shape[1])
         found.append(visible_samples(samples, vertices, model.faces, camera, size, dense.min_cosine))
     return found
@@ -250,10 +254,7 @@ def _trust(
     """
     values = []
     for number, (picture, camera) in enumerate(zip(pictures, state.cameras, strict=True)):
-        beta = state.beta[min(number, len(state.beta) - 1)]
-        values.append(
-            picture.at(camera.project(samples.mean + samples.id_basis @ state.alpha + samples.exp_basis @ beta))[0]
-        )
+        values.append(picture.at(camera.project(samples.points(state, number)))[0])
     found = {}
     for a, b in combinations(range(len(values)), 2):
         both = seen[a][0] & seen[b][0]
@@ -290,13 +291,10 @@ def _objective(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Landmark objective plus the photometric one, averaged over ``bands``; same unknowns, same order."""
     cost, gradient, hessian = linearise(problem, state, derivative)
-    n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
-    first_camera = n_id + rows * n_exp + 153
+    n_id, n_exp = len(state.alpha), state.beta.shape[1]
     geometry = []
     for number, camera in enumerate(state.cameras):
-        row = min(number, rows - 1)
-        points = samples.mean + samples.id_basis @ state.alpha + samples.exp_basis @ state.beta[row]
-        geometry.append((*camera.jacobian(points), row))
+        geometry.append((*camera.jacobian(samples.points(state, number)), state.row(number)))
     for pictures, sure in zip(bands, trust, strict=True):
         looks = []
         for picture, (pixels, to_points, to_camera, row) in zip(pictures, geometry, strict=True):
@@ -324,8 +322,8 @@ def _objective(
             else:
                 blocks.append((n_id + looks[a][3] * n_exp, np.einsum("sc,sck->sk", ga, samples.exp_basis[use])))
                 blocks.append((n_id + looks[b][3] * n_exp, -np.einsum("sc,sck->sk", gb, samples.exp_basis[use])))
-            blocks.append((first_camera + 7 * a, looks[a][2][use]))
-            blocks.append((first_camera + 7 * b, -looks[b][2][use]))
+            blocks.append((state.first_camera + 7 * a, looks[a][2][use]))
+            blocks.append((state.first_camera + 7 * b, -looks[b][2][use]))
             columns = np.concatenate([np.arange(first, first + part.shape[1]) for first, part in blocks])
             jacobian = np.concatenate([part for _, part in blocks], axis=1)
             weighted = jacobian * weight[:, None]

@@ -18,7 +18,7 @@ import numpy as np
 from lib.core.errors import InputError
 from lib.core.mesh import vertex_normals
 from lib.core.params import Count, NonNegative, Positive, checked
-from lib.fit.camera import FitCamera, camera_from_points
+from lib.fit.camera import MAX_K, MIN_K, FitCamera, camera_from_points
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.model import CONTOUR, INNER, LandmarkModel
 from lib.fit.outline import NEAR_SIDE_MM, near_side, outline_normals, slide_contour
@@ -105,12 +105,30 @@ class FitResult:
 
 @dataclass
 class FitState:
-    """The unknowns."""
+    """The unknowns; in vectors of all of them alpha, beta (all rows), d_l, then seven for each camera."""
 
     alpha: np.ndarray
     beta: np.ndarray  # (1 or V, E)
     offsets: np.ndarray  # (51, 3)
     cameras: list[FitCamera]
+
+    def row(self, view: int) -> int:
+        """Which row of beta is the expression of a view."""
+        return min(view, len(self.beta) - 1)
+
+    def vertices(self, model: LandmarkModel, view: int) -> np.ndarray:
+        """(N, 3) mm, the head with the expression of one view."""
+        return model.vertices(self.alpha, self.beta[self.row(view)])
+
+    @property
+    def first_offset(self) -> int:
+        """Place of d_l among the unknowns."""
+        return self.alpha.size + self.beta.size
+
+    @property
+    def first_camera(self) -> int:
+        """Place of the first camera among the unknowns."""
+        return self.first_offset + self.offsets.size
 
 
 @dataclass
@@ -175,11 +193,6 @@ def resume(
     return problem, FitState(fit.alpha.copy(), beta.copy(), fit.offsets[INNER].copy(), list(fit.cameras))
 
 
-def model_vertices(model: LandmarkModel, fit: FitResult, view: int) -> np.ndarray:
-    """(N, 3) mm, the head with the expression of one view."""
-    return model.vertices(fit.alpha, fit.beta[view])
-
-
 def _start(problem: FitProblem) -> FitState:
     model, options = problem.model, problem.options
     alpha = np.zeros(model.id_basis.shape[2]) if problem.start is None else problem.start.astype(np.float64)
@@ -200,7 +213,7 @@ def _distance_prior(view: View, scale: float, options: FitOptions) -> tuple[floa
         mean, spread = scale / view.focal, options.focal_spread
     else:
         mean, spread = 1 / options.distance_mm, options.distance_spread
-    return float(np.clip(mean, 1 / 6000, 1 / 220)), spread * mean
+    return float(np.clip(mean, MIN_K, MAX_K)), spread * mean
 
 
 def prepare(problem: FitProblem, state: FitState) -> None:
@@ -211,7 +224,7 @@ def prepare(problem: FitProblem, state: FitState) -> None:
     problem.whiten = np.zeros((count, 68, 2, 2))
     for number, view in enumerate(problem.views):
         camera = state.cameras[number]
-        vertices = model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
+        vertices = state.vertices(model, number)
         problem.index[number, CONTOUR] = slide_contour(model, vertices, camera)
         index = problem.index[number]
         pixels = camera.project(vertices[index])
@@ -239,7 +252,7 @@ def _errors(problem: FitProblem, state: FitState) -> list[np.ndarray]:
     """Per view (68, 2) px, the model's own points minus the landmarks."""
     found = []
     for number, view in enumerate(problem.views):
-        vertices = problem.model.vertices(state.alpha, state.beta[min(number, len(state.beta) - 1)])
+        vertices = state.vertices(problem.model, number)
         found.append(state.cameras[number].project(vertices[problem.index[number]]) - view.landmarks)
     return found
 
@@ -250,13 +263,12 @@ def linearise(problem: FitProblem, state: FitState, derivative: bool = True) -> 
     Order of the unknowns: alpha, beta (all rows), d_l, then seven for each camera. With ``identity`` off only cameras.
     """
     model, options = problem.model, problem.options
-    n_id, n_exp, rows = model.id_basis.shape[2], model.exp_basis.shape[2], len(state.beta)
-    shape_count = n_id + rows * n_exp + 153
-    total = shape_count + 7 * len(problem.views)
+    n_id, n_exp = len(state.alpha), state.beta.shape[1]
+    total = state.first_camera + 7 * len(problem.views)
     gradient, hessian = np.zeros(total), np.zeros((total, total))
     cost = 0.0
     for number, view in enumerate(problem.views):
-        row = min(number, rows - 1)
+        row = state.row(number)
         index = problem.index[number]
         basis_id, basis_exp = model.id_basis[index], model.exp_basis[index]
         points = model.mean[index] + basis_id @ state.alpha + basis_exp @ state.beta[row]
@@ -276,9 +288,9 @@ def linearise(problem: FitProblem, state: FitState, derivative: bool = True) -> 
         first = n_id + row * n_exp
         jacobian[:, :, first : first + n_exp] = np.einsum("nij,njk->nik", to_points, basis_exp)
         for j, landmark in enumerate(INNER):
-            begin = n_id + rows * n_exp + 3 * j
+            begin = state.first_offset + 3 * j
             jacobian[landmark, :, begin : begin + 3] = to_points[landmark]
-        begin = shape_count + 7 * number
+        begin = state.first_camera + 7 * number
         jacobian[:, :, begin : begin + 7] = whiten @ to_camera
         flat = jacobian.reshape(136, total)
         weighted = flat * np.repeat(weight, 2)[:, None]
@@ -290,16 +302,15 @@ def linearise(problem: FitProblem, state: FitState, derivative: bool = True) -> 
 
 def _add_priors(problem: FitProblem, state: FitState, gradient: np.ndarray, hessian: np.ndarray) -> float:
     """Add the Gaussian priors in place; returns their cost."""
-    options, model = problem.options, problem.model
-    n_id, n_exp, rows = model.id_basis.shape[2], model.exp_basis.shape[2], len(state.beta)
+    options = problem.options
     centre = 0.0 if problem.start is None else problem.start
     expression = options.expression_weight
     blocks = [
         (0, state.alpha - centre, options.identity_weight),
-        (n_id, state.beta.reshape(-1), expression),
-        (n_id + rows * n_exp, state.offsets.reshape(-1), 1 / options.offset_mm**2 if options.offset_mm > 0 else 1e12),
+        (len(state.alpha), state.beta.reshape(-1), expression),
+        (state.first_offset, state.offsets.reshape(-1), 1 / options.offset_mm**2 if options.offset_mm > 0 else 1e12),
     ]
-    begin = n_id + rows * n_exp + 153
+    begin = state.first_camera
     for number, view in enumerate(problem.views):
         camera = state.cameras[number]
         mean, spread = _distance_prior(view, camera.scale, options)
@@ -356,13 +367,13 @@ def _minimise(problem: FitProblem, state: FitState) -> tuple[FitState, float, in
 def moved(state: FitState, step: np.ndarray) -> FitState:
     """The state after a step (P,) in the unknowns' order of :func:`linearise`."""
     n_id, (rows, n_exp) = len(state.alpha), state.beta.shape
-    begin = n_id + rows * n_exp
+    begin, cameras = state.first_offset, state.first_camera
     return FitState(
         alpha=state.alpha + step[:n_id],
         beta=state.beta + step[n_id:begin].reshape(rows, n_exp),
-        offsets=state.offsets + step[begin : begin + 153].reshape(51, 3),
+        offsets=state.offsets + step[begin:cameras].reshape(51, 3),
         cameras=[
-            camera.moved(step[begin + 153 + 7 * number : begin + 160 + 7 * number])
+            camera.moved(step[cameras + 7 * number : cameras + 7 * number + 7])
             for number, camera in enumerate(state.cameras)
         ],
     )

@@ -1,11 +1,11 @@
 """The face model as the landmark fit sees it: float64 arrays, the 68 vertices, and lines that the contour slides on."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
-from lib.core.mesh import vertex_normals
+from lib.morphable.model import FaceModel
 
 CONTOUR = np.arange(17)
 INNER = np.arange(17, 68)
@@ -21,7 +21,6 @@ class LandmarkModel:
         faces: (F, 3) triangles.
         landmarks: (68,) vertices in iBUG order.
         contour: (17, M) vertices that each contour point may slide to, -1 where a line is shorter.
-        normals: (N, 3) unit normals of the mean face.
     """
 
     mean: np.ndarray
@@ -30,18 +29,13 @@ class LandmarkModel:
     faces: np.ndarray
     landmarks: np.ndarray
     contour: np.ndarray
-    normals: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
-
-    def __post_init__(self) -> None:
-        if not len(self.normals):
-            self.normals = vertex_normals(self.mean, self.faces)
 
     @classmethod
-    def from_face_model(cls, model: Any, n_id: int | None = None, n_exp: int | None = None) -> "LandmarkModel":
-        """Copy of ``lib.morphable.FaceModel`` with the first ``n_id`` and ``n_exp`` components (all by default)."""
+    def from_face_model(cls, model: FaceModel, n_id: int | None = None, n_exp: int | None = None) -> "LandmarkModel":
+        """Copy of the face model with the first ``n_id`` and ``n_exp`` components (all by default)."""
 
-        def array(tensor: Any, dtype: type = np.float64) -> np.ndarray:
-            return np.asarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor, dtype=dtype)
+        def array(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
+            return np.asarray(tensor.cpu().numpy(), dtype=dtype)
 
         mean = array(model.mean)
         landmarks = array(model.landmarks, np.int64)

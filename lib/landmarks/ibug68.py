@@ -7,6 +7,9 @@ NOSE_TIP = 30
 NOSE_TIP51 = NOSE_TIP - 17
 """The nose tip among the 51 points without the contour."""
 
+OUTER_EYES = (36, 45)
+"""The outer corners of the eyes."""
+
 
 def _swap_table() -> tuple[int, ...]:
     pairs = [(i, 16 - i) for i in range(8)] + [(17 + i, 26 - i) for i in range(5)] + [(31, 35), (32, 34)]

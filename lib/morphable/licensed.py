@@ -5,12 +5,12 @@ The Basel Face Model 2009 with FaceWarehouse's expressions, as 3DDFA's converted
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.arrays import load_mat
 from lib.core.errors import InputError
 
 __all__ = ["N_EXP", "N_ID", "BaselFace"]
@@ -39,9 +39,11 @@ class BaselFace:
 
         Raises InputError: no such file, not a .mat, a name missing, or arrays that do not belong together.
         """
-        shape = _mat(shape_mat, ("mu_shape", "w", "sigma", "tri"))
-        expression = _mat(expression_mat, ("w_exp",) if sigma_exp_mat else ("w_exp", "sigma_exp"))
-        sigma_exp = (_mat(sigma_exp_mat, ("sigma_exp",)) if sigma_exp_mat else expression)["sigma_exp"].ravel()
+        advice = "3DDFA's Model_Shape.mat and Model_Expression.mat are built from the Basel model"
+        shape = load_mat(shape_mat, ("mu_shape", "w", "sigma", "tri"), advice)
+        expression = load_mat(expression_mat, ("w_exp",) if sigma_exp_mat else ("w_exp", "sigma_exp"), advice)
+        sigma_exp = (load_mat(sigma_exp_mat, ("sigma_exp",), advice) if sigma_exp_mat else expression)["sigma_exp"]
+        sigma_exp = sigma_exp.ravel()
         mean, w, w_exp = shape["mu_shape"].ravel(), shape["w"], expression["w_exp"]
         sigma, faces = shape["sigma"].ravel(), shape["tri"].astype(np.int64).T - 1
         n = len(mean)
@@ -68,23 +70,3 @@ class BaselFace:
         """(B, 199) and (B, 29) outputs of the network to (B, N, 3) mm."""
         out = self.mean + (alpha @ self.id_basis.flatten(1)).unflatten(1, (-1, 3))
         return out if beta is None else out + (beta @ self.exp_basis.flatten(1)).unflatten(1, (-1, 3))
-
-
-def _mat(path: str | Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Arrays of a MATLAB file."""
-    from scipy.io import loadmat
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            path, "no such file", "3DDFA's Model_Shape.mat and Model_Expression.mat are built from the Basel model"
-        )
-    try:
-        found = loadmat(str(path))
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise InputError(path, f"not a readable .mat file ({error})") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        there = ", ".join(k for k in found if not k.startswith("__"))
-        raise InputError(path, f"lacks {', '.join(missing)} (has {there or 'nothing'})")
-    return {name: np.asarray(found[name]) for name in names}

@@ -22,6 +22,7 @@ from lib.core.mesh import read_mesh
 from lib.metrics.protocols import PROTOCOLS, Protocol, Step, evaluate_detailed
 from lib.metrics.scan import SubjectScan, nearest_landmarks
 from lib.morphable import FaceModel
+from lib.morphable.model import FACE_MODEL
 from lib.photos.settings import load_model
 
 ADVICE = "68 (or 51) rows of three numbers in iBUG order, null where unknown; or a menpo .ljson file with labels"
@@ -117,7 +118,7 @@ def evaluate(
     argument("--mesh", required=True, help="mesh.ply or mesh.obj of lib.reconstruct"),
     argument("--scan", required=True, help="scan of the same person, mm (.obj, .ply)"),
     argument("--landmarks", required=True, help="JSON with the scan's 68 landmarks; " + ADVICE),
-    argument("--model", default="data/face_model.npz"),
+    argument("--model", type=Path, default=FACE_MODEL),
     argument("--json", help="also write the numbers here"),
 )
 def main(options: Namespace) -> None:

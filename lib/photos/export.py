@@ -15,13 +15,14 @@ from trimesh.visual.material import PBRMaterial
 
 from lib.core.files import atomic_write_bytes, atomic_write_text
 from lib.core.mesh import Mesh, write_ply
+from lib.photos.images import eight_bit
 from lib.photos.unwrap import Unwrap
 
 
 def png_bytes(image: np.ndarray, optimize: bool = False) -> bytes:
     """(H, W, 3) float in [0, 1] -> PNG; ``optimize`` for a smaller file, more slowly."""
     buffer = io.BytesIO()
-    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG", optimize=optimize)
+    Image.fromarray(eight_bit(image)).save(buffer, format="PNG", optimize=optimize)
     return buffer.getvalue()
 
 

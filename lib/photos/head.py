@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from lib.core import provenance
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_bytes, atomic_write_json, fingerprint
 from lib.fit import FitResult, LandmarkModel, View, fit_views
-from lib.fit.camera import FitCamera
 from lib.fit.dense import refine
-from lib.fit.joint import model_vertices
 from lib.fit.outline import near_side
 from lib.landmarks.detect import Detection, Detector, choose_face, make_detector
 from lib.landmarks.files import read_landmarks
@@ -30,7 +28,6 @@ from lib.photos.texture import Texture, build_texture
 from lib.photos.unwrap import Unwrap, unwrap
 
 FORMAT_VERSION = 1
-OUTER_EYES = (36, 45)
 
 Start = Callable[[list[np.ndarray], list[np.ndarray], FitResult], tuple[np.ndarray, dict[str, Any]]]
 """Pictures (H, W, 3), landmarks (68, 2) and a first fit to identity coefficients (K,) and what the parameters file says
@@ -70,16 +67,8 @@ class Head:
             points = vertices[index] + (self.fit.offsets if offsets else 0)
             error = np.linalg.norm(camera.project(points) - face.landmarks, axis=1)
             error[np.flatnonzero(near_side(camera) > 0.2)] = np.nan
-            shares.append(100 * error / eye_distance(camera, vertices[index]))
+            shares.append(100 * error / camera.eye_distance(vertices[index]))
         return float(np.nanmedian(np.concatenate(shares)))
-
-
-def eye_distance(camera: FitCamera, points: np.ndarray) -> float:
-    """Outer-eye distance of landmarks (68, 3) mm, in px as it would appear from the front: 3D distance times scale.
-
-    The distance measured in a side view itself shrinks with the cosine of yaw and would inflate the error.
-    """
-    return float(np.linalg.norm(points[OUTER_EYES[0]] - points[OUTER_EYES[1]]) * camera.scale)
 
 
 def reconstruct(
@@ -138,7 +127,7 @@ def reconstruct(
         fit = fit_views(linear, views, settings.fit, start=centre)
     shown = model.face_index.cpu().numpy()
     fit = refine(linear, views, images, fit, shown, settings.fit, settings.dense, centre)
-    per_view = [model_vertices(linear, fit, number) for number in range(len(views))]
+    per_view = [linear.vertices(fit.alpha, beta) for beta in fit.beta]
     warnings += _plausibility(fit, photos, per_view)
     lap("fit")
     layout = unwrap(model)
@@ -160,7 +149,7 @@ def _plausibility(fit: FitResult, photos: list[Photo], per_view: list[np.ndarray
     for photo, camera, error, vertices, index in zip(
         photos, fit.cameras, fit.reprojection, per_view, fit.correspondence, strict=True
     ):
-        share = 100 * float(np.nanmedian(error[17:])) / eye_distance(camera, vertices[index])
+        share = 100 * float(np.nanmedian(error[17:])) / camera.eye_distance(vertices[index])
         if share > 6:
             warnings.append(
                 f"{photo.path}: landmarks and mesh lie {share:.0f} % of the eye distance apart: "
@@ -189,14 +178,7 @@ def write_head(head: Head, model: FaceModel, out: str | Path, settings: PhotoSet
         write_glb(work / "mesh.glb", head.vertices, head.layout, head.texture.image)
         write_obj_textured(work / "mesh.obj", head.vertices, head.layout, head.texture.image)
         write_ply_coloured(work / "mesh.ply", head.vertices, faces, head.texture.vertex_colors)
-        for name, photo, face, camera, vertices, index in zip(
-            view_names(head.photos), head.photos, head.detections, head.fit.cameras, head.per_view,
-            head.fit.correspondence, strict=True,
-        ):  # fmt: skip
-            fitted = camera.project(vertices[index])
-            picture = overlay(
-                photo.image, face.landmarks, camera, vertices, faces, fitted, head.layout, head.texture.image
-            )
+        for name, picture in zip(view_names(head.photos), overlays(head, model), strict=True):
             atomic_write_bytes(work / f"overlay_{name}.png", png_bytes(picture, optimize=True))
         atomic_write_json(work / "parameters.json", parameters(head, model, settings))
         out.mkdir(exist_ok=True)
@@ -207,6 +189,16 @@ def write_head(head: Head, model: FaceModel, out: str | Path, settings: PhotoSet
         return written
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def overlays(head: Head, model: FaceModel) -> Iterator[np.ndarray]:
+    """The picture of every view that :func:`overlay` makes, (h, 3 w, 3) in [0, 1]."""
+    faces = model.faces.cpu().numpy().astype(np.int64)
+    for photo, face, camera, vertices, index in zip(
+        head.photos, head.detections, head.fit.cameras, head.per_view, head.fit.correspondence, strict=True
+    ):
+        fitted = camera.project(vertices[index])
+        yield overlay(photo.image, face.landmarks, camera, vertices, faces, fitted, head.layout, head.texture.image)
 
 
 def view_names(photos: list[Photo]) -> list[str]:

@@ -13,6 +13,11 @@ MAX_PIXELS = 120_000_000  # a phone gives 12 to 50 million; above this it is a s
 _FOCAL_35MM, _FOCAL_MM, _ORIENTATION, _EXIF_IFD = 0xA405, 0x920A, 0x0112, 0x8769
 
 
+def eight_bit(image: np.ndarray) -> np.ndarray:
+    """A picture of any shape with values in [0, 1] as uint8; what lies outside is cut off."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 @dataclass
 class Photo:
     """One photograph, upright.
@@ -37,7 +42,7 @@ class Photo:
 
     def digest(self) -> str:
         """Identifies the picture by its pixels, whatever the file is called."""
-        return hashlib.sha256(np.round(self.image * 255).astype(np.uint8).tobytes()).hexdigest()[:16]
+        return hashlib.sha256(eight_bit(self.image).tobytes()).hexdigest()[:16]
 
 
 def read_photo(path: str | Path) -> Photo:

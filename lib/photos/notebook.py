@@ -12,7 +12,9 @@ from lib.fit.camera import FitCamera, rotation_from_vector
 from lib.photos.demo import Triplet
 from lib.photos.export import png_bytes
 from lib.photos.head import Head, reconstruct
-from lib.photos.overlay import blend, look, overlay, render_normals, render_textured
+from lib.photos.head import overlays as view_overlays
+from lib.photos.images import eight_bit
+from lib.photos.overlay import blend, look, render_normals, render_textured
 from lib.photos.settings import PhotoSettings
 
 
@@ -26,15 +28,8 @@ def save_astronaut(path: str | Path) -> Path:
 
 def overlays(head: Head, model: Any, width: int = 1200) -> np.ndarray:
     """All views' overlays below each other, (h, width, 3)."""
-    faces = model.faces.numpy().astype(np.int64)
-    rows = []
-    for photo, face, camera, vertices, index in zip(
-        head.photos, head.detections, head.fit.cameras, head.per_view, head.fit.correspondence, strict=True
-    ):
-        fitted = camera.project(vertices[index])
-        row = overlay(photo.image, face.landmarks, camera, vertices, faces, fitted, head.layout, head.texture.image)
-        rows.append(_resize(row, width if len(head.photos) == 1 else min(width, 960)))
-    return np.concatenate(rows, axis=0)
+    width = width if len(head.photos) == 1 else min(width, 960)
+    return np.concatenate([_resize(row, width) for row in view_overlays(head, model)], axis=0)
 
 
 def turntable(head: Head, yaws: tuple[float, ...] = (-60, -30, 0, 30, 60), side: int = 300) -> np.ndarray:
@@ -96,10 +91,7 @@ def _resize(image: np.ndarray, width: int) -> np.ndarray:
     if image.shape[1] <= width:
         return image
     size = (width, round(image.shape[0] * width / image.shape[1]))
-    small = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).resize(
-        size, Image.Resampling.LANCZOS
-    )
-    return np.asarray(small, np.float32) / 255
+    return np.asarray(Image.fromarray(eight_bit(image)).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
 
 
 def save(image: np.ndarray, path: str | Path) -> None:
@@ -115,5 +107,5 @@ def display(image: np.ndarray) -> Any:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="JPEG", quality=88)
+    Image.fromarray(eight_bit(image)).save(buffer, format="JPEG", quality=88)
     return Shown(data=buffer.getvalue(), format="jpeg", width=min(image.shape[1], 1200))

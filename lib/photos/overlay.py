@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 
 from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera, screen_of
+from lib.photos.images import eight_bit
 from lib.photos.texture import sample
 from lib.photos.unwrap import Unwrap
 from lib.renderers.rasterize import rasterize
@@ -35,14 +36,12 @@ def overlay(
     """
     factor = min(1.0, MAX_SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    photo = np.asarray(
-        Image.fromarray(np.round(image * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS), np.float32
-    )
+    photo = np.asarray(Image.fromarray(eight_bit(image)).resize(size, Image.Resampling.LANCZOS), np.float32)
     photo /= 255
     small = camera_scaled(camera, factor)
     normal_image, mask = render_normals(small, vertices, faces, photo.shape[:2])
     mixed = np.where(mask[..., None], 0.45 * photo + 0.55 * normal_image, photo)
-    panel = Image.fromarray(np.round(mixed * 255).astype(np.uint8))
+    panel = Image.fromarray(eight_bit(mixed))
     draw = ImageDraw.Draw(panel)
     for (x, y), (p, q) in zip(landmarks * factor, fitted * factor, strict=True):
         if not np.isfinite(x):

@@ -11,6 +11,7 @@ from lib.core.params import Count, checked, from_dict, load_params
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
 from lib.morphable import FaceModel
+from lib.morphable.model import FACE_MODEL
 from lib.renderers.rasterize import use
 
 
@@ -47,7 +48,7 @@ def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]
     return from_dict(PhotoSettings, params.get("photos") or {}, f"{path}: photos"), str(params.get("profile", "quick"))
 
 
-def load_model(path: str | Path = "data/face_model.npz") -> FaceModel:
+def load_model(path: str | Path = FACE_MODEL) -> FaceModel:
     """The face model.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 
 from lib.core.checkpoint import read_meta
 from lib.core.errors import InputError
+from lib.core.views import TARGET_YAW
 from lib.fit.camera import FitCamera
 from lib.fit.joint import FitResult
 from lib.landmarks.crops import apply_transform, crop_camera, crop_image, crop_transform
@@ -88,9 +89,8 @@ def view_order(first: FitResult, wanted: int) -> list[int]:
         raise InputError(
             "--method", f"this network needs {wanted} views, {len(yaws)} given", "choose a single-view method"
         )
-    targets = [0.0] if wanted == 1 else [0.0, -45.0, 45.0][:wanted]
     order: list[int] = []
-    for target in targets:
+    for target in TARGET_YAW[:wanted]:
         gaps = np.abs(yaws - target)
         gaps[order] = np.inf
         order.append(int(gaps.argmin()))
@@ -112,9 +112,8 @@ def crop_views(
     pictures, calibrations, points, maps = [], [], [], []
     for image, marks, camera in zip(images, landmarks, cameras, strict=True):
         known = np.isfinite(marks).all(axis=1)
-        marks = np.where(known[:, None], marks, np.nan_to_num(marks))
         weights = torch.from_numpy((known & (np.arange(68) > 16)).astype(np.float64))
-        tensor = torch.from_numpy(marks)[None]
+        tensor = torch.from_numpy(np.nan_to_num(marks))[None]
         transform = crop_transform(tensor, size, mean, weights=weights).float()
         intrinsics, rotation, shift = (torch.from_numpy(part).float()[None] for part in camera.pinhole())
         picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[None]

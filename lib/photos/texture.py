@@ -7,13 +7,13 @@ Light is not removed: the texture is the skin as it was lit in the photographs.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from lib.core.mesh import vertex_normals
 from lib.fit.camera import FitCamera, screen_of
+from lib.morphable import REGIONS, FaceModel
 from lib.photos.unwrap import Unwrap
 from lib.renderers.fragments import Fragments
 from lib.renderers.rasterize import rasterize
@@ -44,7 +44,7 @@ class Texture:
 
 
 def build_texture(
-    model: Any,
+    model: FaceModel,
     layout: Unwrap,
     vertices: list[np.ndarray],
     cameras: list[FitCamera],
@@ -61,7 +61,7 @@ def build_texture(
         images: per view (H, W, 3) in [0, 1].
         size: texture side T in px.
     """
-    faces = _array(model.faces).astype(np.int64)
+    faces = model.faces.cpu().numpy().astype(np.int64)
     texel, corner, bary = _rasterize_layout(layout, size)
     colours = np.zeros((len(images), len(texel), 3), dtype=np.float32)
     weights = np.zeros((len(images), len(texel)), dtype=np.float32)
@@ -159,7 +159,7 @@ def _match_colours(colours: np.ndarray, weights: np.ndarray, cameras: list[FitCa
 
 
 def _fill(
-    model: Any,
+    model: FaceModel,
     texel: np.ndarray,
     corner: np.ndarray,
     bary: np.ndarray,
@@ -175,7 +175,7 @@ def _fill(
         full[texel] = values
         return full.reshape(size, size, *values.shape[1:])
 
-    label = _array(model.region_labels)[corner[:, 0]]
+    label = model.region_labels.cpu().numpy()[corner[:, 0]]
     albedo = adapted_albedo(model, corner, bary, seen, trust)
     plain = np.einsum("pk,pkc->pc", bary, albedo[corner])
     covered = spread(np.ones(len(texel))) > 0
@@ -229,19 +229,21 @@ def pull_push(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     return known[..., None] * colour + (1 - known[..., None]) * larger
 
 
-def adapted_albedo(model: Any, corner: np.ndarray, bary: np.ndarray, seen: np.ndarray, trust: np.ndarray) -> np.ndarray:
+def adapted_albedo(
+    model: FaceModel, corner: np.ndarray, bary: np.ndarray, seen: np.ndarray, trust: np.ndarray
+) -> np.ndarray:
     """(N, 3) the model's albedo, with coefficients and one gain per channel fitted to the texels that were seen.
 
     Ridge regression with unit Gaussian prior on the albedo coefficients; noise of 0.1 on a vertex colour stands for
     light and shadow, which the albedo model does not know.
     """
-    mean, basis = _array(model.alb_mean).astype(np.float64), _array(model.alb_basis).astype(np.float64)[:20]
+    mean, basis = model.alb_mean.cpu().numpy().astype(np.float64), model.alb_basis.cpu().numpy().astype(np.float64)[:20]
     count = len(mean)
     total, colour = np.zeros(count), np.zeros((count, 3))
     for k in range(3):
         np.add.at(total, corner[:, k], bary[:, k] * trust)
         np.add.at(colour, corner[:, k], (bary[:, k] * trust)[:, None] * seen)
-    use = (total > 1) & np.isin(_array(model.region_labels), _front_labels(model))
+    use = (total > 1) & np.isin(model.region_labels.cpu().numpy(), _front_labels())
     if use.sum() < 50:
         return mean
     target = colour[use] / total[use, None]
@@ -254,12 +256,10 @@ def adapted_albedo(model: Any, corner: np.ndarray, bary: np.ndarray, seen: np.nd
 
 
 def _label(name: str) -> int:
-    from lib.morphable import REGIONS
-
     return REGIONS.index(name)
 
 
-def _front_labels(model: Any) -> list[int]:
+def _front_labels() -> list[int]:
     return [_label(name) for name in FRONT_REGIONS]
 
 
@@ -273,12 +273,8 @@ def _vertex_colours(layout: Unwrap, image: np.ndarray, count: int) -> np.ndarray
     return total / np.maximum(number, 1)[:, None]
 
 
-def _coverage(model: Any, source: np.ndarray, corner: np.ndarray) -> dict[str, float]:
-    front = np.isin(_array(model.region_labels)[corner[:, 0]], _front_labels(model))
+def _coverage(model: FaceModel, source: np.ndarray, corner: np.ndarray) -> dict[str, float]:
+    front = np.isin(model.region_labels.cpu().numpy()[corner[:, 0]], _front_labels())
     part = source[front]
     names = {"photographs": 1, "mirrored": 2, "model albedo": 3}
     return {name: round(float((part == value).mean()), 4) for name, value in names.items()} if len(part) else {}
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)

@@ -9,7 +9,6 @@ therefore write `Unwrap.vertex`-many vertices, of which several may be one verte
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -46,10 +45,10 @@ class Unwrap:
 
 def unwrap(model: FaceModel) -> Unwrap:
     """The UV layout of the face model (depends on its mean only)."""
-    mean = _array(model.mean)
-    faces = _array(model.faces).astype(np.int64)
-    inside = _array(model.region("inner_mouth")).astype(bool)
-    eyes = _array(model.region("eyes")).astype(bool) & _eyeballs(model, faces)
+    mean = model.mean.cpu().numpy()
+    faces = model.faces.cpu().numpy().astype(np.int64)
+    inside = model.region("inner_mouth").cpu().numpy().astype(bool)
+    eyes = model.region("eyes").cpu().numpy().astype(bool) & _eyeballs(model, faces)
     island = np.zeros(len(faces), dtype=np.int64)  # 0 outside, 1 mouth, 2 image-left eye, 3 image-right eye
     island[inside[faces].all(axis=1)] = 1
     of_eye = eyes[faces].all(axis=1)
@@ -100,9 +99,9 @@ def _place(flat: np.ndarray, number: int) -> np.ndarray:
     return np.stack([centre + flat[:, 0] * ISLAND / 2, 0.01 + (flat[:, 1] + 1) * ISLAND / 2], axis=1)
 
 
-def _eyeballs(model: Any, faces: np.ndarray) -> np.ndarray:
+def _eyeballs(model: FaceModel, faces: np.ndarray) -> np.ndarray:
     """(N,) vertices of components that are not connected to the rest of the head: the eyeballs."""
-    label = components(faces, len(_array(model.mean)))
+    label = components(faces, len(model.mean))
     return label != np.bincount(label[faces[:, 0]]).argmax()
 
 
@@ -116,7 +115,3 @@ def _cut_seam(uv: np.ndarray, vertex: np.ndarray, faces: np.ndarray) -> tuple[np
     faces[wrap] = len(uv) + place
     extra = np.clip(uv[moved] + np.array([TURN, 0.0]), 0, 1)
     return np.concatenate([uv, extra]), np.concatenate([vertex, vertex[moved]]), faces
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)

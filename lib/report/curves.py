@@ -14,15 +14,20 @@ def training_curves(histories: Mapping[str, pd.DataFrame], title: str) -> Any:
     errors = [c for c in columns if c.startswith("val_mm")]
     panels = [["train_loss"], errors, *([c] for c in columns if c != "train_loss" and c not in errors)]
     panels = [panel for panel in panels if panel]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
-    for axis, panel in zip(axes[0], panels, strict=True):
+    across, rows = min(4, len(panels)), -(-len(panels) // 4)
+    figure, grid = plt.subplots(rows, across, figsize=(4.2 * across, 3.2 * rows), squeeze=False)
+    axes = grid.flatten()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, panel in zip(axes, panels, strict=False):
         for run, history in histories.items():
             for column in (c for c in panel if c in history):
                 name = run if len(panel) == 1 else f"{run} {column.removeprefix('val_')}"
                 axis.plot(history["step"], history[column], marker=".", label=name)
         axis.set(xlabel="step", ylabel="error (mm)" if panel == errors else panel[0].replace("_", " "))
-        axis.legend(fontsize="small")
-    axes[0, 0].set_yscale("log")
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 3} if len(axis.lines) > 6 else {}
+        axis.legend(fontsize="x-small", **below)
+    axes[0].set_yscale("log")
     figure.suptitle(title)
     figure.tight_layout()
     return figure

@@ -87,9 +87,7 @@ def symmetry_figure(plain: Batch, mirrored: Batch) -> Any:
 
 def read_frame(frame: Frame) -> torch.Tensor:
     """A frame as (3, H, W) float in [0, 1]."""
-    from PIL import Image
-
-    return torch.from_numpy(np.asarray(Image.open(frame.path).convert("RGB")).copy()).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(frame.image().copy()).permute(2, 0, 1).float() / 255
 
 
 def video_strip(subject: Subject, count: int = 7, size: int = 96) -> np.ndarray:

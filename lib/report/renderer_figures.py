@@ -73,7 +73,10 @@ def conventions(head: Head, size: int = 240) -> Any:
     for axis, name in zip(axes[1, 1:], ("yaw", "pitch", "roll"), strict=True):
         _panel(axis, head.draw(size, SIDE, **{name: -25.0}), f"{name} = -25 degrees")
     axis = axes[1, 0]
-    axis.imshow(head.draw(12), extent=(0, 12, 12, 0), interpolation="nearest")
+    grid = draw(
+        head.camera(12), head.vertices, head.faces, head.albedo, 12, sh=SIDE, background=BACKGROUND, supersample=1
+    )
+    axis.imshow(grid[0], extent=(0, 12, 12, 0), interpolation="nearest")  # what one sample a pixel, at its centre, sees
     axis.set(xticks=range(0, 13, 2), yticks=range(0, 13, 2), xlabel="u (px)", ylabel="v (px)")
     axis.xaxis.tick_top()
     axis.xaxis.set_label_position("top")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.synthesis.light import Lights, colour_temperature
+from lib.synthesis.light import Lights, colour_temperature, unit_vectors
 
 ROOM = 0.34
 """Room light of a flash photograph, as the share of a well exposed face."""
@@ -36,9 +36,7 @@ class Flashes:
 
     def lights(self) -> Lights:
         """The lights in the frame that the flashes are fixed to."""
-        c = np.cos(self.elevation)
-        direction = np.stack([c * np.sin(self.azimuth), np.sin(self.elevation), c * np.cos(self.azimuth)], 1)
-        direction = direction.astype(np.float32)
+        direction = unit_vectors(self.azimuth, self.elevation).astype(np.float32)
         n = len(direction)
         white = colour_temperature(np.zeros(n))
         return Lights(

@@ -93,8 +93,9 @@ def sample_lights(count: int, rng: np.random.Generator, harsh: float = 0.15) -> 
     hard = rng.random(count) < harsh
     azimuth = np.clip(rng.normal(0, 0.85, count), -1.7, 1.7)
     elevation = rng.uniform(-0.1, 1.1, count)
-    key_dir = _direction(azimuth, elevation)
-    fill_dir = _direction(-np.sign(azimuth) * rng.uniform(0.3, 1.3, count), rng.uniform(-0.5, 0.6, count))
+    key_dir = unit_vectors(azimuth, elevation).astype(np.float32)
+    opposite = -np.sign(azimuth) * rng.uniform(0.3, 1.3, count)
+    fill_dir = unit_vectors(opposite, rng.uniform(-0.5, 0.6, count)).astype(np.float32)
     ambient = np.where(hard, rng.uniform(0.12, 0.3, count), rng.uniform(0.3, 0.75, count))
     key = np.where(hard, rng.uniform(0.8, 1.2, count), rng.uniform(0.25, 0.8, count))
     fill = key * np.where(hard, rng.uniform(0.0, 0.15, count), rng.uniform(0.1, 0.6, count))
@@ -118,10 +119,10 @@ def sample_lights(count: int, rng: np.random.Generator, harsh: float = 0.15) -> 
     )
 
 
-def _direction(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
+def unit_vectors(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
     """Unit vectors (B, 3), azimuth from +z towards +x, elevation towards +y, radians."""
     c = np.cos(elevation)
-    return np.stack([c * np.sin(azimuth), np.sin(elevation), c * np.cos(azimuth)], 1).astype(np.float32)
+    return np.stack([c * np.sin(azimuth), np.sin(elevation), c * np.cos(azimuth)], 1)
 
 
 def vertex_colours(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.morphable.population import Identities, Population
 from lib.morphable.skin import SkinModel
 from lib.synthesis.scene import Studio, ambient_occlusion
@@ -35,9 +35,9 @@ class People:
         self._occlusion: np.ndarray | None = None
 
     @classmethod
-    def load(cls, face_model: str | Path = "data/face_model.npz", population: str | Path | None = None) -> "People":
+    def load(cls, face_model: str | Path = FACE_MODEL) -> "People":
         """Read the face model and, beside it, the population. Raises InputError on missing or damaged files."""
-        population = population or Path(face_model).with_name("population.npz")
+        population = Path(face_model).with_name("population.npz")
         return cls(FaceModel.load(face_model), Population.load(population), SkinModel.load(population))
 
     @property

@@ -1,16 +1,15 @@
 """A simulated structured-light scanner: what it sees of a head, with noise, holes, and a pose of its own."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from lib.core.mesh import Mesh, components
 from lib.landmarks.ibug68 import NOSE_TIP, NOSE_TIP51
-from lib.renderers.rasterize import rasterize
 from lib.renderers.synthesis import vertex_normals_numba
-from lib.synthesis.scene import rotations
+from lib.synthesis.scene import in_front, rotations
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,22 @@ class Scan:
         """Head-frame points (..., 3) at mean size to scan coordinates, mm."""
         return self.size * points @ self.rotation.T + self.translation
 
+    def truth(self, head: np.ndarray) -> dict[str, Any]:
+        """What a twin keeps of the scanned head (N, 3), mm at mean size; `lib.datasets.folder.Folder.truth` reads it."""
+        vertices = self.from_head(head).astype(np.float32)
+        pose = {"size": np.float64(self.size), "rotation": self.rotation, "translation": self.translation}
+        return {"vertices": vertices} | pose
+
 
 def seen_from(vertices: np.ndarray, faces: np.ndarray, yaws: tuple[float, ...], pixels: int = 512) -> np.ndarray:
     """Which vertices (M,) an orthographic scanner sees from any of the `yaws`, not at a grazing angle."""
     normals = vertex_normals_numba(vertices[None].astype(np.float32), faces, threads=1)[0]
     half = float(np.abs(vertices - vertices.mean(0)).max()) * 1.5
     seen = np.zeros(len(vertices), bool)
-    faces_t = torch.from_numpy(np.ascontiguousarray(faces, np.int64))
     for yaw in yaws:
         turn = rotations(np.array([-yaw]), np.zeros(1), np.zeros(1))[0]
         view = (vertices - vertices.mean(0)) @ turn.T
-        screen = np.stack(
-            [(view[:, 0] / half + 1) * pixels / 2, (1 - view[:, 1] / half) * pixels / 2, 2 * half - view[:, 2]], 1
-        )
-        screen_t = torch.from_numpy(screen.astype(np.float32))[None]
-        depth = rasterize(screen_t, faces_t, (pixels, pixels), perspective=False).depth[0].numpy()
-        column, row = (np.clip(screen[:, k].astype(int), 0, pixels - 1) for k in (0, 1))
-        front = depth[row, column]
-        seen |= ((screen[:, 2] <= front + 1.5) | (front <= 0)) & ((normals @ turn.T)[:, 2] > 0.2)
+        seen |= in_front(view, faces, half, pixels, 1.5) & ((normals @ turn.T)[:, 2] > 0.2)
     return seen
 
 

@@ -107,24 +107,34 @@ def ambient_occlusion(vertices: np.ndarray, faces: np.ndarray, directions: int =
     centred = (vertices - vertices.mean(0)).astype(np.float32)
     normals = vertex_normals_numba(centred[None], faces, threads=1)[0]
     reach = float(np.linalg.norm(centred, axis=1).max())
-    faces_t = torch.from_numpy(np.ascontiguousarray(faces))
     seen, total = np.zeros(len(centred)), np.zeros(len(centred))
     for d in fibonacci_sphere(directions):
         helper = np.eye(3)[np.argmin(np.abs(d))]
         x = np.cross(helper, d)
         x /= np.linalg.norm(x)
         axes = np.stack([x, np.cross(d, x), d])
-        view = centred @ axes.T.astype(np.float32)
-        screen = np.stack(
-            [(view[:, 0] / reach + 1) * size / 2, (1 - view[:, 1] / reach) * size / 2, 2 * reach - view[:, 2]], 1
-        ).astype(np.float32)
-        depth = rasterize(torch.from_numpy(screen[None]), faces_t, (size, size), perspective=False).depth[0].numpy()
-        column, row = (np.clip(screen[:, k].astype(int), 0, size - 1) for k in (0, 1))
-        front = depth[row, column]
         cosine = np.maximum(normals @ d, 0)
-        seen += cosine * ((screen[:, 2] <= front + 4.0) | (front <= 0))
+        seen += cosine * in_front(centred @ axes.T.astype(np.float32), faces, reach, size, 4.0)
         total += cosine
     return (seen / np.maximum(total, 1e-6)).astype(np.float32)
+
+
+def in_front(view: np.ndarray, faces: np.ndarray, reach: float, size: int, slack: float) -> np.ndarray:
+    """Which vertices (N,) an orthographic camera sees, by a depth map.
+
+    Args:
+        view: (N, 3) mm, x to the right, y up, z towards the camera. faces: (F, 3). reach: mm, half the map's side.
+        size: of the map, px. slack: mm by which a vertex may lie behind the surface that the map shows in its place.
+    """
+    screen = np.stack(
+        [(view[:, 0] / reach + 1) * size / 2, (1 - view[:, 1] / reach) * size / 2, 2 * reach - view[:, 2]], 1
+    )
+    flat = torch.from_numpy(screen.astype(np.float32))[None]
+    triangles = torch.from_numpy(np.ascontiguousarray(faces, np.int64))
+    depth = rasterize(flat, triangles, (size, size), perspective=False).depth[0].numpy()
+    column, row = (np.clip(screen[:, k].astype(int), 0, size - 1) for k in (0, 1))
+    front = depth[row, column]
+    return (screen[:, 2] <= front + slack) | (front <= 0)
 
 
 class Studio:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
+from lib.core.views import VIEWS
 from lib.fit.camera import weak_camera
 from lib.landmarks.crops import SPAN_MM, crop_camera, crop_transform, crop_weak_camera
 from lib.renderers.cameras import WeakPerspectiveCamera
@@ -24,7 +25,7 @@ from lib.synthesis.people import People
 from lib.synthesis.scene import Cameras, detector_noise, rotations
 from lib.synthesis.sensor import photograph, sample_casts, sample_sensors
 
-VIEWS = 3
+N_VIEWS = len(VIEWS)
 
 
 @dataclass
@@ -105,18 +106,18 @@ def render_triplets(
         raise InputError("light_difference", f"a number from 0 to 1, found {light_difference}")
     if projection not in ("perspective", "weak"):
         raise InputError("projection", f"perspective or weak, found {projection!r}")
-    m = n * VIEWS
+    m = n * N_VIEWS
     _, neutral, albedo = people.draw(n, rng)
     moved, _ = people.population.expressions(n, rng, strength=expression)
     vertices = (neutral + moved).astype(np.float32)
     yaw = np.stack(
         [rng.uniform(-7, 7, n), -rng.uniform(*side_yaw, n), rng.uniform(*side_yaw, n)], 1
     ).ravel()  # view fastest
-    one = sample_flashes(n, rng).repeated(VIEWS)
-    flashes = one.towards(opposing_flashes(n, VIEWS, rng), light_difference)
-    shown = np.repeat(vertices, VIEWS, 0)
+    one = sample_flashes(n, rng).repeated(N_VIEWS)
+    flashes = one.towards(opposing_flashes(n, N_VIEWS, rng), light_difference)
+    shown = np.repeat(vertices, N_VIEWS, 0)
     screen, viewer, cameras, marks, found = _cameras(people, shown, yaw, size, projection, landmark_noise, rng)
-    lights, colours = flashes.lights(), np.repeat(albedo, VIEWS, 0)
+    lights, colours = flashes.lights(), np.repeat(albedo, N_VIEWS, 0)
     rgb, mask = np.empty((m, size, size, 3), np.float32), np.empty((m, size, size), np.float32)
     for start in range(0, m, 24):
         part = slice(start, start + 24)
@@ -126,8 +127,8 @@ def render_triplets(
             projection == "perspective", supersample,
         )  # fmt: skip
     backdrops = sample_backdrops(m, rng)
-    sensors = sample_sensors(m, rng, np.repeat(sample_casts(n, rng), VIEWS, 0), jpeg_share=0.0)
-    sensors.gain = np.repeat(sensors.gain[::VIEWS], VIEWS, 0)  # one setting for all views of a face
+    sensors = sample_sensors(m, rng, np.repeat(sample_casts(n, rng), N_VIEWS, 0), jpeg_share=0.0)
+    sensors.gain = np.repeat(sensors.gain[::N_VIEWS], N_VIEWS, 0)  # one setting for all views of a face
     images = np.empty((m, size, size, 3), np.float32)
     for i in range(m):
         behind = paint(backdrops.gradient[i], backdrops.shapes[i], backdrops.waves[i], size, size)
@@ -138,7 +139,7 @@ def render_triplets(
             images[i] = np.clip(rgb[i] + (1 - mask[i][..., None]) * behind, 0, 1)
 
     def shaped(x: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x, np.float32)).unflatten(0, (n, VIEWS))
+        return torch.from_numpy(np.ascontiguousarray(x, np.float32)).unflatten(0, (n, N_VIEWS))
 
     pinhole: dict[str, Tensor] = {}
     if isinstance(cameras, Cameras):
@@ -179,7 +180,7 @@ def _cameras(
     """Cameras of crops round noisy landmarks: screen (M, N, 3), directions to the viewer (M, 3), cameras, landmarks."""
     m = len(yaw)
     turn = rotations(yaw, rng.normal(0, 4, m), rng.normal(0, 3, m))
-    distance = np.repeat(rng.uniform(900, 1500, m // VIEWS), VIEWS).astype(np.float32)
+    distance = np.repeat(rng.uniform(900, 1500, m // N_VIEWS), N_VIEWS).astype(np.float32)
     mean_landmarks = torch.from_numpy(people.mean_landmarks).double()
     points = vertices[:, people.landmarks]
     scale = np.full(m, size / SPAN_MM, np.float32)

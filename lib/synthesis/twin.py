@@ -22,6 +22,7 @@ from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
 from lib.core.params import from_dict, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
+from lib.morphable.model import FACE_MODEL
 from lib.renderers.rasterize import use
 from lib.synthesis.people import People
 
@@ -68,7 +69,7 @@ class Twin:
         """What the files depend on, as a short hash."""
         settings = {name: value for name, value in asdict(config).items() if name not in (*self.of_readers, "root")}
         files = (Path(face_model), Path(face_model).with_name("population.npz"))
-        return fingerprint(sorted(settings.items(), key=lambda item: item[0]), *files, code_hash(self.module))
+        return fingerprint(settings, *files, code_hash(self.module))
 
     def make(self, root: str | Path, config: Any, face_model: str | Path, workers: int | None = None) -> int:
         """Write all missing parts below `root`; returns how many were made. `workers`: default all cores, 0 = here.
@@ -98,7 +99,7 @@ class Twin:
         @command(
             doc,
             argument("--out", help=f"folder; default data/<profile>/{self.folder}"),
-            argument("--face-model", default="data/face_model.npz"),
+            argument("--face-model", type=Path, default=FACE_MODEL),
             argument("--workers", type=int, help="processes; default all cores, 0 = this one"),
             params=True,
         )

@@ -22,7 +22,6 @@ import torch
 from scipy.spatial import cKDTree
 
 from lib.core.errors import InputError
-from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
 from lib.core.progress import log
 from lib.core.views import TARGET_YAW, VIEWS
@@ -37,7 +36,6 @@ from lib.renderers.cameras import matrix_to_euler
 if TYPE_CHECKING:
     from lib.landmarks.detect import Detector
 
-CONDITIONS = ("INC", "IND")
 FLAWED = (2, 27)
 """Subjects whose scans are flawed (MVF-Net, section 4.1)."""
 
@@ -173,9 +171,9 @@ class Micc(Folder):
             raise InputError(self.root, f"folders named like {self.layout.subject.format(id=1)}")
         for number in range(1, found[-1]):
             if number not in found:
-                self._note(f"{number:02d}", f"no folder {self.layout.subject.format(id=number)}")
+                self.note(f"{number:02d}", f"no folder {self.layout.subject.format(id=number)}")
         for number in (n for n in found if n in skip):
-            self._note(f"{number:02d}", "on the skip list (flawed scan)")
+            self.note(f"{number:02d}", "on the skip list (flawed scan)")
         self.ids = [number for number in found if number not in skip]
         self._ljson: dict[str, list[Path]] | None = None
 
@@ -211,15 +209,8 @@ class Micc(Folder):
                 problems.append(f"{condition}: {error}")
         if not subject.videos:
             raise InputError(folder, "no usable video; " + "; ".join(problems))
-        truth = self.root / self.layout.truth.format(id=number)
-        keys = ("vertices", "size", "rotation", "translation")
-        subject.truth = load_npz(truth, required=keys) if truth.is_file() else None
+        subject.truth = self.truth(self.root / self.layout.truth.format(id=number))
         return subject
-
-    def _note(self, subject: str, reason: str) -> None:
-        """A subject that is known to be missing or flawed; no reason to raise, strict or not."""
-        self.skipped[subject] = reason
-        log(f"micc: {subject} left out ({len(self.skipped)} so far): {reason}")
 
     # ---- scan ----
     def _scan_path(self, folder: Path) -> Path:

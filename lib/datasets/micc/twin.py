@@ -26,6 +26,7 @@ from lib.core.files import atomic_write_bytes, atomic_write_json, save_npz_atomi
 from lib.core.mesh import Mesh, write_obj
 from lib.core.params import Count, checked
 from lib.datasets.folder import FOLDERS
+from lib.datasets.micc.frames import STREAM_NAME
 from lib.datasets.micc.read import FLAWED, Micc
 from lib.landmarks.files import write_ljson
 from lib.morphable.detail import subdivision
@@ -185,7 +186,7 @@ def make_video(
         length = config.frame_size * style.motion * rng.beta(1, 2)
         quality = int(rng.integers(*style.quality))
         Image.fromarray(motion_blur(image, length, rng.uniform(0, np.pi))).save(video, "JPEG", quality=quality)
-        points[f"frame_{i + 1:04d}.jpg"] = detected[i].astype(float).round(2).tolist()
+        points[STREAM_NAME % (i + 1)] = detected[i].astype(float).round(2).tolist()
     atomic_write_bytes(folder / f"{style.name}{style.suffix}", video.getvalue())
     atomic_write_json(folder / f"{style.name}.landmarks.json", points)
     return yaw
@@ -228,14 +229,7 @@ def _write(part: Part) -> None:
         )
         for k, (condition, style) in enumerate(STYLES.items())
     }
-    save_npz_atomic(
-        root / "truth" / f"{part.name}.npz",
-        vertices=scan.from_head(person.coarse).astype(np.float32),
-        size=np.float64(scan.size),
-        rotation=scan.rotation,
-        translation=scan.translation,
-        **yaw,
-    )
+    save_npz_atomic(root / "truth" / f"{part.name}.npz", **scan.truth(person.coarse), **yaw)
 
 
 TWIN = Twin(

@@ -7,7 +7,7 @@ reads data.multipie.root, or the twin, through the adapter and writes data/<prof
 is drawn within one light. Of the real set `instants` recordings a subject and `lights` flashes a recording are drawn.
 
 Multi-PIE has no labels: cameras, alpha and beta come from a fit of the face model to the 68 landmarks of each picture on its
-own (`label_fit`), and `quality` is that fit's residual. Where the jaw landmarks follow the visible outline (contour: slide) no
+own (`lib.fit.single`), and `quality` is that fit's residual. Where the jaw landmarks follow the visible outline (contour: slide) no
 fixed vertex of a model lies there, so the pack takes these 17 from the fitted model instead.
 The split is by subject.
 """

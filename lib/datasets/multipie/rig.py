@@ -15,6 +15,7 @@ from lib.datasets.multipie.read import CAMERAS, IMAGE_SIZE, NO_FLASH
 from lib.renderers.cameras import look_at
 from lib.synthesis.backdrop import paint, sample_backdrops
 from lib.synthesis.flash import ROOM, Flashes
+from lib.synthesis.light import unit_vectors
 from lib.synthesis.scene import Cameras, rotations
 from lib.synthesis.sensor import Sensors, sample_casts
 
@@ -51,9 +52,7 @@ def make_rig(tokens: tuple[str, ...], rng: np.random.Generator) -> Rig:
     all_tokens = list(CAMERAS)
     azimuth = np.radians([-CAMERAS[t].yaw for t in all_tokens]) + np.radians(off[:, 0])
     elevation = np.radians([33.0 if CAMERAS[t].ceiling else 2.0 for t in all_tokens]) + np.radians(off[:, 1])
-    c = np.cos(elevation)
-    eye = DISTANCE * np.stack([c * np.sin(azimuth), np.sin(elevation), c * np.cos(azimuth)], 1)
-    R, t = (x.numpy() for x in look_at(torch.from_numpy(eye)))
+    R, t = (x.numpy() for x in look_at(torch.from_numpy(DISTANCE * unit_vectors(azimuth, elevation))))
     roll = rotations(np.zeros(n), np.zeros(n), off[:, 2])
     K = np.zeros((n, 3, 3), np.float32)
     K[:, 0, 0] = K[:, 1, 1] = PX_PER_MM * DISTANCE * zoom

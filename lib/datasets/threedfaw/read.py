@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.core.files import load_npz
 from lib.core.mesh import Mesh, check_millimetres, read_mesh
-from lib.datasets.folder import Folder
+from lib.datasets.folder import Folder, read_picture
 from lib.landmarks.files import read_json, read_vertex_landmarks, values_of
 
 
@@ -47,6 +46,10 @@ class Frame:
     t: np.ndarray | None = None
     landmarks2d: np.ndarray | None = None
     yaw: float | None = None
+
+    def image(self) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB. Raises InputError when it cannot be decoded."""
+        return read_picture(self.path)
 
 
 @dataclass
@@ -110,9 +113,7 @@ class ThreeDFAW(Folder):
         scan = self._scan(subject)
         landmarks = read_vertex_landmarks(self.root / self.layout.landmarks.format(id=subject), len(scan.vertices))
         frames = [frame for camera in self.layout.cameras for frame in self._frames(subject, camera)]
-        truth_path = self.root / self.layout.truth.format(id=subject)
-        keys = ("vertices", "size", "rotation", "translation")
-        truth = load_npz(truth_path, required=keys) if truth_path.is_file() else None
+        truth = self.truth(self.root / self.layout.truth.format(id=subject))
         return Subject(subject, scan, landmarks, frames, truth)
 
     def _scan(self, subject: str) -> Mesh:

@@ -151,13 +151,7 @@ def _write(part: Part) -> None:
     for k, kind in enumerate(CAMERAS):
         video = stream("3dfaw", config.seed, part.index, k)
         make_video(root / "frames" / name / kind, kind, person, scan, studio, config, video)
-    save_npz_atomic(
-        root / "truth" / f"{name}.npz",
-        vertices=scan.from_head(person.coarse).astype(np.float32),
-        size=np.float64(scan.size),
-        rotation=scan.rotation,
-        translation=scan.translation,
-    )
+    save_npz_atomic(root / "truth" / f"{name}.npz", **scan.truth(person.coarse))
 
 
 def _subjects(config: TwinConfig) -> list[str]:

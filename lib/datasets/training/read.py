@@ -12,7 +12,7 @@ from lib.core.arrays import load_arrays
 from lib.core.errors import InputError
 from lib.core.progress import progress
 from lib.landmarks.crops import mirror_camera, mirror_image, mirror_landmarks, mirror_vertices
-from lib.morphable.model import FaceModel
+from lib.morphable.model import FACE_MODEL, FaceModel
 
 SPLITS = ("train", "val", "test")
 _KEYS = ("images", "K", "R", "t", "landmarks", "yaw", "vertices", "size", "split", "subject", "signature")
@@ -56,7 +56,7 @@ class TrainingSet:
         self,
         root: str | Path,
         split: str,
-        model: FaceModel | str | Path = "data/face_model.npz",
+        model: FaceModel | str | Path = FACE_MODEL,
         memory_gb: float = 8.0,
     ) -> None:
         if split not in (*SPLITS, "all"):

@@ -33,8 +33,6 @@ from lib.synthesis.scene import Cameras, detector_noise, sample_cameras
 from lib.synthesis.sensor import sample_casts, sample_sensors
 from lib.synthesis.twin import Part, Twin
 
-SPLITS = ("train", "val", "test")
-
 _FRAME = 640  # px of the full image a crop is cut from; only its ratio to the focal length matters
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lib.core.files import load_npz
 from lib.core.progress import progress
 from lib.core.views import TARGET_YAW
-from lib.datasets.folder import data_root, read_picture
+from lib.datasets.folder import data_root
 from lib.datasets.threedfaw.read import Subject, ThreeDFAW
 from lib.engine.runs import run_folder
 from lib.landmarks.crops import crop_camera, crop_image, crop_transform
@@ -43,7 +43,7 @@ def load_views(subject: Subject, mean_landmarks: Tensor, size: int, n_min: int =
     for frame in subject.frames:
         if frame.landmarks2d is None:
             continue
-        image = torch.from_numpy(read_picture(frame.path).copy()).permute(2, 0, 1).float() / 255.0
+        image = torch.from_numpy(frame.image().copy()).permute(2, 0, 1).float() / 255.0
         points = torch.as_tensor(np.asarray(frame.landmarks2d), dtype=torch.float32)[None]
         transform = crop_transform(points, size, mean_landmarks)
         images.append(crop_image(image[None], transform, size)[0])

@@ -25,6 +25,7 @@ from lib.fit.model import LandmarkModel
 from lib.landmarks.detect import make_detector
 from lib.metrics.similarity import procrustes
 from lib.morphable import FaceModel, Population
+from lib.morphable.model import FACE_MODEL
 from lib.photos.settings import load_model, load_settings
 from lib.photos.tuning.people import TwinSubject, make_twins
 from lib.photos.tuning.pictures import twin_pictures
@@ -182,7 +183,7 @@ def landmark_gap(model: LandmarkModel, twin: TwinSubject, fit: FitResult) -> flo
     for number, (view, camera) in enumerate(zip(twin.views, fit.cameras, strict=True)):
         points = model.vertices(fit.alpha, fit.beta[number])[model.landmarks]
         error = np.linalg.norm(camera.project(points + fit.offsets) - view.landmarks, axis=1)[17:]
-        shares.append(100 * error / (np.linalg.norm(points[36] - points[45]) * camera.scale))
+        shares.append(100 * error / camera.eye_distance(points))
     return float(np.nanmedian(shares))
 
 
@@ -296,7 +297,7 @@ def _plot(table: pd.DataFrame, summary: dict[str, float], best: FitOptions, path
 def main(options: Namespace) -> None:
     """The choice of the prior."""
     settings, profile = load_settings(options.params)
-    model, population = load_model(), Population.load("data/population.npz")
+    model, population = load_model(), Population.load(FACE_MODEL.with_name("population.npz"))
     linear = LandmarkModel.from_face_model(model, settings.n_id, settings.n_exp)
     face = model.face_index.numpy()
     count = options.subjects or settings.cv_subjects
