@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lib.datasets.folder import read_picture
 from lib.datasets.threedfaw.read import Frame, Subject, ThreeDFAW
 from lib.datasets.training.read import Batch, TrainingSet
 from lib.landmarks.crops import apply_transform, crop_image, crop_transform, invert_transform

@@ -47,6 +47,17 @@ def test_topology_is_exactly_mirror_symmetric(face_model):
     assert int(left.sum()) == int((face_model.mean[:, 0] < -0.01).sum())
 
 
+def test_the_textured_region_is_the_cropped_face_and_the_front_of_the_eyes(face_model):
+    index = face_model.textured_region()
+    chosen = torch.zeros(face_model.n_vertices, dtype=torch.bool)
+    chosen[index] = True
+    assert bool(chosen[face_model.face_index].all()) and bool(chosen[face_model.landmarks].all())
+    eyes = face_model.region("eyes")
+    assert 0.3 < float((chosen & eyes).sum() / eyes.sum()) < 0.7
+    assert int(chosen.sum()) == len(face_model.face_index) + int((chosen & eyes & ~face_model.region("face")).sum())
+    assert bool((index.diff() > 0).all()) and int(face_model.faces_among(index).max()) == len(index) - 1
+
+
 def test_mirroring_a_face_flips_coefficient_signs(face_model):
     """Every component is symmetric or antisymmetric, so the mirror image of a face is another face of the model."""
     alpha, beta, gamma = draw(face_model)

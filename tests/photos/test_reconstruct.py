@@ -1,8 +1,12 @@
 """Texture, files and the command, on a rendered triplet whose answer is known."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +32,7 @@ from lib.photos.start import find_run, network_start
 from lib.photos.unwrap import unwrap
 from lib.reconstruct import main
 
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = PhotoSettings(texture_size=256, n_id=30, n_exp=10, dense=DenseOptions(photo_weight=0))
 
 
@@ -120,6 +125,12 @@ def test_obj_and_ply_keep_the_vertex_order(folder, head, face_model):
         assert (mesh.faces == face_model.faces.numpy()).all()
     assert "map_Kd mesh.png" in (folder / "mesh.mtl").read_text()
     assert (folder / "mesh.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_overlays_are_pictures(folder):
+    for name in ("left", "front", "right"):
+        with Image.open(folder / f"overlay_{name}.png") as image:
+            assert image.size[0] == 3 * image.size[1] == 1800
 
 
 def test_parameters_reproject_to_the_landmarks(folder, head):
@@ -247,3 +258,10 @@ def test_settings_come_from_params(tmp_path):
     path.write_text("photos:\n  fit: {identity_wait: 2.5}\n")
     with pytest.raises(InputError, match="identity_wait"):
         load_settings(path)
+
+
+def test_help_needs_no_model(tmp_path):
+    words = [sys.executable, "-m", "lib.reconstruct", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--landmarks" in done.stdout

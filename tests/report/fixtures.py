@@ -1,9 +1,17 @@
 """Error files with known differences between methods."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+PARAMS: dict[str, Any] = {
+    "profile": "quick",
+    "report": {"bootstrap": 500, "seed": 0},
+    "data": {"threedfaw": {"root": None}},
+}
+LEFT_OUT = {"02": "flawed scan", "27": "flawed scan", "09/IND": "no face"}
 LEVELS = {
     "mean_face": 2.6,
     "oracle": 0.3,
@@ -82,6 +90,15 @@ def write_lighting(path: Path, photo: float = 0.4, n: int = 12, metrics: tuple[s
                         lines.append(f"{method},0,{i:03d},{level},{part},{metric},{value:.5f}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+
+
+def write_inputs(folder: Path) -> None:
+    """All that the reports of both papers are made from."""
+    write_errors(folder / "siamese/quick/errors")
+    write_mvfnet_errors(folder / "mvfnet/quick/errors")
+    write_lighting(folder / "mvfnet/quick/lighting.csv")
+    subjects = {"subjects": {"INC": 40, "IND": 40}, "left_out": LEFT_OUT}
+    (folder / "mvfnet/quick/subjects.json").write_text(json.dumps(subjects))
 
 
 def cells(text: str, first: str) -> list[str]:

@@ -1,33 +1,14 @@
 """MVF-Net's report: two tables, two conditions, the lighting experiment, subjects that are left out."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
-from lib.papers.mvfnet.tables import PAPER, load_lighting, write_report
-from lib.papers.siamese.tables import PAPER as SIAMESE
-from lib.report.index import write_index
-from tests.report.fixtures import cells, write_errors, write_lighting, write_mvfnet_errors
-
-PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "mvfnet": {"seeds": [0, 1]}, "data": {}}
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_mvfnet_errors(folder / "mvfnet/quick/errors")
-    write_lighting(folder / "mvfnet/quick/lighting.csv")
-    subjects = {
-        "subjects": {"INC": 40, "IND": 40},
-        "left_out": {"02": "flawed scan", "27": "flawed scan", "09/IND": "no face"},
-    }
-    (folder / "mvfnet/quick/subjects.json").write_text(json.dumps(subjects))
-    write_report(PARAMS, folder)
-    return folder
+from lib.papers.mvfnet.tables import load_lighting, write_report
+from tests.report.fixtures import PARAMS, cells, write_lighting, write_mvfnet_errors
 
 
 def test_the_papers_numbers_stand_in_columns_of_their_own(results: Path) -> None:
@@ -85,13 +66,3 @@ def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict
     write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", n=4)
     write_lighting(tmp_path / "mvfnet/quick/lighting.csv", photo=photo)
     assert write_report(PARAMS, tmp_path, figures=False)["claims"]["true_p2p"]["V6"] == verdict
-
-
-def test_index_shows_both_papers(results: Path, tmp_path: Path) -> None:
-    shutil.copytree(results, tmp_path / "results")
-    write_errors(tmp_path / "results/siamese/quick/errors", n=4)
-    text = write_index(tmp_path / "results", [PAPER, SIAMESE]).read_text()
-    assert "### MVF-Net, `quick` profile" in text and "### Siamese, `quick` profile" in text
-    assert "| MVF-Net (v4)" not in text and text.count("| v4: all three ") == 1  # a row a method
-    for link in ("mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"):
-        assert f"]({link})" in text

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import tables
+from lib import papers, tables
 from lib.core import provenance
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_text
@@ -23,17 +23,7 @@ from lib.report.paper import Paper
 from lib.report.plots import error_colors, error_map_sheet, save
 from lib.report.view3d import figure_html, mesh_figure
 from tests.metrics.shapes import sphere
-from tests.report.fixtures import LEVELS, cells, write_errors, write_mvfnet_errors
-
-PARAMS = {"profile": "quick", "report": {"bootstrap": 500, "seed": 0}, "data": {"threedfaw": {"root": None}}}
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_errors(folder / "siamese" / "quick" / "errors")
-    write_report(PARAMS, folder)
-    return folder
+from tests.report.fixtures import LEVELS, MVFNET_LEVELS, PARAMS, cells, write_errors, write_inputs, write_mvfnet_errors
 
 
 def test_table_has_both_bounds_the_controls_and_the_true_error_first(results: Path) -> None:
@@ -49,16 +39,32 @@ def test_table_has_both_bounds_the_controls_and_the_true_error_first(results: Pa
         assert word in text
 
 
-def test_csv_holds_means_and_spread_of_the_error_files(results: Path) -> None:
-    table = pd.read_csv(results / "siamese/quick/table1.csv").set_index("method")
-    assert set(table.index) == set(LEVELS)
-    raw = [pd.read_csv(results / f"siamese/quick/errors/mv_add-s{s}.csv") for s in (0, 1)]
-    values = np.stack([r.loc[r["metric"] == "armse", "value"].to_numpy() for r in raw])
-    assert table.loc["mv_add", "armse_mean"] == pytest.approx(values.mean(), abs=1e-5)
-    assert table.loc["mv_add", "armse_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
-    assert table.loc["mv_add", "armse_low"] < values.mean() < table.loc["mv_add", "armse_high"]
-    assert table.loc["mv_add", ["subjects", "seeds"]].tolist() == [40, 2]
-    assert np.isnan(table.loc["oracle", "reported_armse"])
+@pytest.mark.parametrize(
+    ("paper", "method", "metric", "condition"),
+    [("siamese", "mv_add", "armse", ""), ("mvfnet", "v3", "micc_p2plane", "IND")],
+)
+def test_csv_holds_means_and_spread_of_the_error_files(
+    results: Path, paper: str, method: str, metric: str, condition: str
+) -> None:
+    row = pd.read_csv(results / paper / "quick/table1.csv").set_index("method").loc[method]
+    raw = [pd.read_csv(results / paper / f"quick/errors/{method}-s{s}.csv") for s in (0, 1)]
+    chosen = [r[(r["metric"] == metric) & (not condition or r["condition"] == condition)] for r in raw]
+    values = np.stack([r["value"].to_numpy() for r in chosen])
+    column = "_".join(filter(None, (metric, condition)))
+    assert row[f"{column}_mean"] == pytest.approx(values.mean(), abs=1e-5)
+    assert row[f"{column}_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
+    assert row[f"{column}_low"] < values.mean() < row[f"{column}_high"]
+    assert row[["subjects", "seeds"]].tolist() == [40, 2]
+
+
+def test_every_method_has_a_row(results: Path) -> None:
+    tables = [
+        pd.read_csv(results / f"{name}.csv")
+        for name in ("siamese/quick/table1", "mvfnet/quick/table1", "mvfnet/quick/table2")
+    ]
+    siamese, one, two = (set(table["method"]) for table in tables)
+    assert siamese == set(LEVELS) and one | two == set(MVFNET_LEVELS)
+    assert np.isnan(tables[0].set_index("method").loc["oracle", "reported_armse"])
 
 
 def test_metrics_json_is_small_and_plain(results: Path) -> None:
@@ -71,18 +77,21 @@ def test_metrics_json_is_small_and_plain(results: Path) -> None:
 
 
 def test_same_errors_same_files(results: Path, tmp_path: Path) -> None:
-    write_errors(tmp_path / "siamese" / "quick" / "errors")
-    write_report(PARAMS, tmp_path, figures=False)
+    write_inputs(tmp_path)
+    for paper in ("siamese", "mvfnet"):
+        papers.tables(paper).write_report(PARAMS, tmp_path, figures=False)
     names = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
-    assert len(names) > 10
+    assert len(names) > 20
     for name in names:
         assert (tmp_path / name).read_bytes() == (results / name).read_bytes(), name
 
 
-def test_latex_is_balanced(results: Path) -> None:
-    lines = (results / "siamese/quick/table1.tex").read_text().splitlines()
+@pytest.mark.parametrize("table", ["siamese/quick/table1", "mvfnet/quick/table1", "mvfnet/quick/table2"])
+def test_latex_is_balanced(results: Path, table: str) -> None:
+    lines = (results / f"{table}.tex").read_text().splitlines()
     body = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
-    assert len(body) == len(LEVELS) + 2 and len({line.count("&") for line in body}) == 1
+    rows = len(pd.read_csv(results / f"{table}.csv"))
+    assert len(body) == rows + 2 and len({line.count("&") for line in body}) == 1
     assert not [line for line in body if "%" in line.replace(r"\%", "")]
     begin = next(line for line in lines if line.startswith(r"\begin{tabular}"))
     assert len(begin.rsplit("{", 1)[1].replace("|", "")) - 1 == body[0].count("&") + 1
@@ -91,17 +100,22 @@ def test_latex_is_balanced(results: Path) -> None:
 
 def test_figures_are_written_without_dates(results: Path) -> None:
     pictures = sorted((results / "figures/quick").glob("*.png"))
-    assert [p.stem for p in pictures] == ["siamese_claims", "siamese_methods", "siamese_subjects"]
+    assert [p.stem for p in pictures] == [
+        *("mvfnet_claims", "mvfnet_methods_table1", "mvfnet_methods_table2", "mvfnet_subjects"),
+        *("siamese_claims", "siamese_methods", "siamese_subjects"),
+    ]
     for picture in pictures:
-        assert 5_000 < picture.stat().st_size < 300_000
+        assert 5_000 < picture.stat().st_size < (300_000 if picture.stem.startswith("siamese") else 400_000)
         assert b"matplotlib" not in picture.read_bytes().lower()
 
 
 def test_partial_runs_still_report(tmp_path: Path) -> None:
     write_errors(tmp_path / "siamese/smoke/errors", {"mean_face": 2.6, "sv_frontal": 1.5}, n=3, seeds=(0,))
-    summary = write_report(PARAMS | {"profile": "smoke"}, tmp_path)
-    assert set(summary["claims"]["true_p2p"].values()) == {"not measured"}
-    assert "not measured" in (tmp_path / "siamese/smoke/claims.md").read_text()
+    write_mvfnet_errors(tmp_path / "mvfnet/smoke/errors", {"mean_face": 2.4, "v1": 1.3}, n=3, seeds=(0,))
+    for paper in ("siamese", "mvfnet"):
+        summary = papers.tables(paper).write_report(PARAMS | {"profile": "smoke"}, tmp_path)
+        assert set(summary["claims"]["true_p2p"].values()) == {"not measured"}
+        assert "not measured" in (tmp_path / paper / "smoke/claims.md").read_text()
 
 
 def test_a_profile_that_may_not_judge_says_so_everywhere(tmp_path: Path) -> None:
@@ -150,11 +164,29 @@ def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> 
     assert mixed.startswith("synthetic twin of MICC Florence, trained on synthetic twin of 300W-LP and Multi-PIE (the")
 
 
-@pytest.mark.parametrize("path", sorted(SIAMESE.folder.parent.glob("*/ledger*.yaml")), ids=lambda path: path.stem)
+LEDGERS = sorted(SIAMESE.folder.parent.glob("*/ledger*.yaml"))
+WORDS = {
+    "siamese/ledger": ("VGG-16", "reprojection", "ARMSE", "Adam"),
+    "mvfnet/ledger": (
+        "VGG-Face",
+        "PWC-Net",
+        "edge-preserving",
+        "95 mm",
+        "Adam",
+        "weak perspective",
+        "300W-LP",
+        "lambda",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", LEDGERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_ledgers_become_pages_and_every_place_can_be_imported(path: Path) -> None:
     """A place is a module, `module:name` or `module:Class.name`; or a file of settings."""
     found = load_ledger(path)
-    assert ledger_markdown(found).count("\n|") == len(found.entries) + 2
+    text = ledger_markdown(found)
+    assert text.count("\n|") == len(found.entries) + 2
+    assert all(word in text for word in WORDS.get(f"{path.parent.name}/{path.stem}", ()))
     for place in sorted({place for entry in found.entries for place in entry.where}):
         if "/" in place:
             assert (provenance.ROOT / place).is_file(), place
@@ -181,13 +213,16 @@ def test_bad_ledgers(tmp_path: Path, entry: str, words: str) -> None:
 def test_index_links_to_everything_that_is_there(results: Path) -> None:
     for profile, text in (("quick", '{"cells": [{"source": "# Siamese, table 1"}]}'), ("smoke", "{}")):
         atomic_write_text(results / "notebooks" / profile / "20_siamese_table1.ipynb", text)
-    path = write_index(results, [SIAMESE])
+    path = write_index(results, [MVFNET, SIAMESE])
     first = path.read_text()
-    write_index(results, [SIAMESE])
+    write_index(results, [MVFNET, SIAMESE])
     assert path.read_text() == first
+    assert "### MVF-Net, `quick` profile" in first and "### Siamese, `quick` profile" in first
+    assert "| MVF-Net (v4)" not in first and first.count("| v4: all three ") == 1  # a row a method
     links = [part.split(")")[0] for part in first.split("](")[1:]]
-    assert "siamese/quick/table1.md" in links and "ledgers/siamese.md" in links
-    assert "notebooks/quick/20_siamese_table1.ipynb" in links and "figures/quick/siamese_claims.png" in links
+    assert {"siamese/quick/table1.md", "ledgers/siamese.md", "figures/quick/siamese_claims.png"} <= set(links)
+    assert {"mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"} <= set(links)
+    assert "notebooks/quick/20_siamese_table1.ipynb" in links
     assert not [link for link in links if not (results / link).exists()]
     assert "replicated" in first and "ipynb): Siamese, table 1\n" in first
     assert "smoke" not in first  # it only shows that everything runs

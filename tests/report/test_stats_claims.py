@@ -190,8 +190,9 @@ def test_reported_numbers_and_claims() -> None:
     assert reported_value(siamese, "nobody") is None
     for paper in (SIAMESE, MVFNET):
         assert set(paper.claims) == set(paper.parts)
-    folders = SIAMESE.folder.parent.glob("*/claims.csv")  # of papers, too, that wait for their methods
-    assert sum(len(load_claims(path)) for path in folders) == 34
+    waiting = {"dfmvr": 9, "mfnet": 6, "mmface": 7}  # papers whose methods are still to come
+    for paper, count in (waiting | {"mvfnet": 6, "siamese": 6}).items():
+        assert len(load_claims(SIAMESE.folder.parent / paper / "claims.csv")) == count
     for path in SIAMESE.folder.parent.glob("*/reported/*.csv"):
         assert load_reported(path)
     with pytest.raises(InputError, match="there are table1_3dfaw"):
