@@ -1,5 +1,6 @@
 """What made a result: hardware, commit, package versions, and all of it as a line. No dates: results repeat exactly."""
 
+import json
 import os
 import platform
 import subprocess
@@ -23,6 +24,8 @@ def _git(*words: str) -> str | None:
 
 def commit() -> dict[str, Any]:
     """The checked-out commit, and whether tracked files other than results differ from it."""
+    if "PIPELINE_COMMIT" in os.environ:  # of the machine that sent this run here (lib.pipeline.remote)
+        return json.loads(os.environ["PIPELINE_COMMIT"])
     number = _git("rev-parse", "HEAD")
     if number is None:
         return {"commit": "unknown (not a git checkout)", "dirty": None}
