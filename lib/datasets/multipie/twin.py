@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
 
 from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
-from lib.core.params import Count, checked
+from lib.core.params import Count, Field, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
