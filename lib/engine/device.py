@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
-MAKERS = 4
+MAKERS = 8
 """Threads that make batches for a card."""
 
 
