@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ import yaml
 from torch import Tensor, nn
 
 from lib import papers
-from lib.bench.renderer import Scene, make_scene
 from lib.core.checkpoint import save_weights
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
@@ -36,20 +35,15 @@ from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, eule
 from lib.renderers.crossview import render_pairs
 from lib.renderers.domain_transform import domain_transform
 from lib.renderers.normals import vertex_normals
+from lib.renderers.raster_torch import Ahead
 from lib.renderers.rasterize import ENVIRONMENT, rasterize, use
 from lib.renderers.render import shade_fragments
-from lib.renderers.shading import shade
+from tests.bench.gpu_renderers import Figures, flips_on_edges, inside_faces, rasterisers, scene
 from tests.packs import write_starts, write_training_set
 
-Figures = dict[str, Any]
 Check = Callable[[torch.device], Figures]
 CPU = torch.device("cpu")
 SIZE, K, E = 64, 10, 6
-
-
-def scene(size: int, batch: int = 2) -> Scene:
-    """The mean head in `batch` poses."""
-    return make_scene(FACE_MODEL, size, batch)
 
 
 def apart(found: Tensor, wanted: Tensor) -> float:
@@ -60,10 +54,11 @@ def apart(found: Tensor, wanted: Tensor) -> float:
 
 def judged(found: dict[str, tuple[float, float]], **limits: float) -> Figures:
     """The worst of both figures and whose it is; ok when none is above its limit."""
-    worst = {what: max(found, key=lambda name, k=k: found[name][k]) for k, what in enumerate(limits)}
-    most = {what: found[name][k] for k, (what, name) in enumerate(worst.items())}
+    most, whose = {}, {}
+    for k, what in enumerate(limits):
+        most[what], whose[f"{what}_of"] = max((figures[k], name) for name, figures in found.items())
     ok = all(most[what] <= limit for what, limit in limits.items())
-    return most | {f"{what}_of": name for what, name in worst.items()} | {"compared": len(found), "ok": ok}
+    return most | whose | {"compared": len(found), "ok": ok}
 
 
 @contextmanager
@@ -75,98 +70,6 @@ def drawn_by(renderer: str) -> Iterator[None]:
         yield
     finally:
         use(before)
-
-
-# ---- rasterisers ----
-def rasterisers(device: torch.device) -> Figures:
-    """Faces behind pixels, torch on the device against the compiled rasteriser on the CPU: the same, all of them."""
-    at, different, pixels = scene(96, 4), 0, 0
-    weak = at.screen * torch.tensor([1.0, 1.0, -1.0])  # the far side of the head, with negative depths
-    for screen, perspective, cull in ((at.screen, True, False), (at.screen, True, True), (weak, False, False)):
-        options = {"image_size": (96, 80), "perspective": perspective, "cull_backfaces": cull}
-        want = rasterize(screen, at.faces, backend="numba", **options).face_id
-        found = rasterize(screen.to(device), at.faces.to(device), backend="torch", **options).face_id.cpu()
-        different, pixels = different + int((found != want).sum()), pixels + int((want >= 0).sum())
-    return {"different": different, "pixels": pixels, "ok": different == 0}
-
-
-class Truth(NamedTuple):
-    """face (H, W), -1 for none; sure (H, W) bool, no edge is near the pixel's centre; weights (H, W, 3) of its corners."""
-
-    face: Tensor
-    sure: Tensor
-    weights: Tensor
-
-
-def oracle(screen: Tensor, faces: Tensor, size: int, slack: float = 1e-4) -> Truth:
-    """Every pixel of a square image against every face, in double precision; screen (N, 3) px and mm, perspective.
-
-    A pixel is sure when moving all edges by `slack` px, inwards or outwards, does not change what it sees.
-    """
-    corners = screen.double()[faces]
-    start, edge = corners[:, :, :2], corners[:, [1, 2, 0], :2] - corners[:, :, :2]
-    area = edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0]
-    centres, rows = torch.arange(size, dtype=torch.float64) + 0.5, []
-    for v in centres:
-        to = torch.stack([centres, v.expand(size)], -1)[:, None, None] - start  # (W, F, 3 edges, 2)
-        cross = (edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0]) * area.sign()[:, None]
-        weights = cross[..., [1, 2, 0]] / area.abs()[:, None] / corners[..., 2]  # an edge lies opposite to a corner
-        nearness, distance = weights.sum(-1), (cross / edge.norm(dim=-1)).amin(-1)
-        seen = [torch.where(distance >= least, nearness, 0).max(-1) for least in (0, slack, -slack)]
-        face, tight, wide = (torch.where(best > 0, index, -1) for best, index in seen)
-        own = weights[torch.arange(size), face.clamp(min=0)]
-        rows.append((face, tight == wide, own / own.sum(-1, keepdim=True)))
-    return Truth(*(torch.stack(x) for x in zip(*rows, strict=True)))
-
-
-def inside_faces(device: torch.device) -> Figures:
-    """Faces, barycentrics, depth and colour against the oracle, at all pixels that no edge is near: faces equal, weights
-    to 2e-4, depth to 2e-6 of itself, shaded colour to 1e-4."""
-    at, size = scene(32), 32
-    exact = PerspectiveCamera(at.camera.K.double(), at.camera.R.double(), at.camera.t.double())
-    screen, normals = exact.project(at.vertices.double()), vertex_normals(at.vertices.double(), at.faces)
-    given = [x.float().to(device) for x in (screen, at.faces, at.albedo, normals, at.sh)]
-    faces = given[1].long()
-    frag = rasterize(given[0], faces, (size, size), "torch")
-    image, _ = shade_fragments(frag, faces, *given[2:])
-    wrong, sure, weights, depth, colour = 0, 0, 0.0, 0.0, 0.0
-    for i in range(len(screen)):
-        truth = oracle(screen[i], at.faces, size)
-        where = truth.sure & (truth.face >= 0)
-        corners, w = at.faces[truth.face[where]], truth.weights[where][:, :, None]
-        z, n, c = ((w * x[corners]).sum(1) for x in (screen[i], normals[i], at.albedo.double()))
-        lit = c * shade(torch.nn.functional.normalize(n, dim=-1)[None], at.sh[i : i + 1].double())[0]
-        wrong += int((frag.face_id[i].cpu() != truth.face)[truth.sure].sum())
-        sure += int(where.sum())
-        weights = max(weights, float((frag.bary[i].cpu()[where] - w[:, :, 0]).abs().max()))
-        depth = max(depth, float((frag.depth[i].cpu()[where] / z[:, 2] - 1).abs().max()))
-        colour = max(colour, float((image[i].permute(1, 2, 0).cpu()[where] - lit).abs().max()))
-    ok = wrong == 0 and weights < 2e-4 and depth < 2e-6 and colour < 1e-4
-    return {"pixels": sure, "wrong": wrong, "weights": weights, "depth": depth, "colour": colour, "ok": ok}
-
-
-def flips_on_edges(device: torch.device) -> Figures:
-    """Pixels within rounding of an edge: at most a tenth show another face than in double precision, and those as often
-    one of lower as of higher index (within four standard deviations)."""
-    rng, cells, images = torch.Generator().manual_seed(0), 24, 4
-    grid = torch.arange(cells + 1)
-    corner = (grid[:-1, None] * (cells + 1) + grid[:-1]).reshape(-1, 1)
-    split = [torch.cat([corner + k for k in ks], 1) for ks in ((0, cells + 2, 1), (0, cells + 1, cells + 2))]
-    v, u = torch.meshgrid(2.0 * grid + 0.5, 2.0 * grid + 0.5, indexing="ij")  # corners, sides and diagonals on centres
-    lower = higher = near = 0
-    for _ in range(images):
-        faces = torch.cat(split)[torch.randperm(2 * cells * cells, generator=rng)]
-        screen = torch.stack([u, v, torch.full_like(u, 500.0)], -1).reshape(-1, 3).double()
-        screen += 2e-5 * torch.randn(screen.shape, generator=rng, dtype=torch.float64)
-        truth = oracle(screen, faces, 2 * cells + 1)
-        frag = rasterize(screen.float()[None].to(device), faces.to(device), (2 * cells + 1,) * 2, "torch")
-        found = frag.face_id[0].cpu()
-        both = (found >= 0) & (truth.face >= 0) & ~truth.sure
-        near += int(both.sum())
-        lower, higher = lower + int((found < truth.face)[both].sum()), higher + int((found > truth.face)[both].sum())
-    flips = lower + higher
-    ok = flips <= near / 10 and abs(lower - higher) <= 4 * max(flips, 1) ** 0.5
-    return {"near_an_edge": near, "to_lower": lower, "to_higher": higher, "ok": ok}
 
 
 # ---- gradients and losses ----
@@ -309,12 +212,19 @@ def each_run() -> Iterator[tuple[str, Prepared]]:
             yield f"{paper} {run}", prepared
 
 
+def placed(prepared: Prepared, device: torch.device | str) -> nn.Module:
+    """The run's network as the loop wraps it; it and what it learns from are on the device."""
+    task: Any = prepared.task
+    if isinstance(objective := getattr(task, "objective", None), nn.Module):
+        objective.to(device)
+    return MixedPrecision(task.model.to(device), "32-true").train()
+
+
 def step(prepared: Prepared, device: torch.device, backward: bool = True) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients of a run's first batch."""
-    task = prepared.task
-    model = MixedPrecision(task.model.to(device), "32-true").train()
-    batch = {k: v.to(device) for k, v in task.batch(0, 0, 1).items()}
-    loss = task.loss(model, batch)
+    model = placed(prepared, device)
+    batch = {k: v.to(device) for k, v in prepared.task.batch(0, 0, 1).items()}
+    loss = prepared.task.loss(model, batch)
     model.zero_grad(set_to_none=True)
     if backward:
         loss.backward()
@@ -335,7 +245,7 @@ def objectives(device: torch.device) -> Figures:
 
 
 def networks(device: torch.device) -> Figures:
-    """Every encoder and flow network at 64 px, and what every run's network regresses, on noise: float32 to 1e-4 of the
+    """The face model, every encoder and flow network at 64 px, and what every run's network regresses, on noise: float32 to 1e-4 of the
     CPU's, bfloat16 to 5 %."""
     rng = torch.Generator().manual_seed(0)
     pictures, found = torch.rand(4, 3, 3, SIZE, SIZE, generator=rng), {}
@@ -352,6 +262,8 @@ def networks(device: torch.device) -> Figures:
         return torch.cat([x.flatten() for x in model.reconstruct(Views(images, K)).parameters.values()])
 
     with torch.no_grad():
+        codes = torch.randn(4, 10, generator=rng), torch.randn(4, 6, generator=rng)
+        note("face model", FaceModel.load(FACE_MODEL), lambda model, *x: model.vertices(*x), *codes)
         for name in BACKBONES:
             note(name, build_encoder(name), lambda model, x: model(x), pictures[:, 0])
         for name in KINDS:
@@ -373,34 +285,34 @@ def determinism(device: torch.device) -> Figures:
     return {"faces": int((one != two).sum()), "losses": worst, "ok": torch.equal(one, two) and worst < 1e-6}
 
 
-@contextmanager
-def no_waiting(device: torch.device) -> Iterator[None]:
-    """Anything that makes the host wait for the card is a RuntimeError."""
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
-
-
 def no_host_synchronisation(device: torch.device) -> Figures:
     """A training step of every run never waits for the card: loss, backward pass, update."""
     found = {}
     for name, prepared in each_run():
-        task = prepared.task
-        step(prepared, device)  # what moves to the card once moves now
-        model = MixedPrecision(task.model, "32-true")
-        batch = {k: v.to(device) for k, v in task.batch(1, 0, 1).items()}
+        model = placed(prepared, device)
+        batch = {k: v.to(device) for k, v in prepared.task.batch(1, 0, 1).items()}
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=device.type == "cuda")
         try:
-            with no_waiting(device):
-                task.loss(model, batch).backward()
-                optimizer.step()
+            for mode in ("default", "error"):  # at first constants are made and kernels chosen
+                with Ahead() as ahead, waiting_is(mode, device):
+                    prepared.task.loss(model, batch).backward()
+                    optimizer.step()
+                ahead.check()
         except RuntimeError as error:
             found[name] = str(error).splitlines()[0]
     return {"waits": found, "ok": not found}
+
+
+@contextmanager
+def waiting_is(mode: str, device: torch.device) -> Iterator[None]:
+    """Whether the host may wait for the card: "default" yes, "error" it is a RuntimeError."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode(mode)
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -4,23 +4,26 @@ import ast
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lib.losses
 import lib.metrics
+from lib import papers
 from lib.bench.gpu import checks as part
-from lib.engine.device import MixedPrecision
-from tests.bench import gpu_checks
-from tests.bench.gpu_checks import CHECKS, each_run, figures
+from lib.core import constants
+from lib.renderers.raster_torch import Ahead
+from tests.bench import gpu_checks, gpu_renderers
+from tests.bench.gpu_checks import CHECKS, figures
 
 CPU = torch.device("cpu")
 NAMES = [check.__name__ for check in CHECKS]
@@ -37,13 +40,17 @@ def folder(face_model_files: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from lib.papers.mvfnet import training as mvfnet
-    from lib.papers.siamese import training as siamese
-
     monkeypatch.chdir(folder)
-    for cached in (mvfnet.face_model, mvfnet.triplets, siamese.training_set):
-        cached.cache_clear()  # by relative path
+    forget_what_is_shared()
     return folder
+
+
+def forget_what_is_shared() -> None:
+    """What runs of a paper share: face models and data, by relative path."""
+    for paper in papers.names():
+        for shared in vars(papers.training(paper)).values():
+            if hasattr(shared, "cache_clear"):
+                shared.cache_clear()
 
 
 @pytest.mark.cuda
@@ -65,14 +72,14 @@ def test_a_wrong_rasteriser_fails(within: Path, monkeypatch: pytest.MonkeyPatch)
     def shifted(screen: torch.Tensor, *given: Any, **options: Any) -> Any:
         return rasterize(screen + torch.tensor([3e-3, 0.0, 0.0]), *given, **options)
 
-    rasterize = gpu_checks.rasterize
-    monkeypatch.setattr(gpu_checks, "rasterize", shifted)
+    rasterize = gpu_renderers.rasterize
+    monkeypatch.setattr(gpu_renderers, "rasterize", shifted)
     assert not figures(gpu_checks.inside_faces, CPU)["ok"]
     assert not figures(gpu_checks.flips_on_edges, CPU)["ok"]
 
 
 def test_flips_to_one_side_fail(within: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rasterize = gpu_checks.rasterize
+    rasterize = gpu_renderers.rasterize
 
     def later(screen: torch.Tensor, faces: torch.Tensor, *given: Any) -> Any:
         """Of two faces at a pixel the one of higher index, if rounding to float16 leaves it there."""
@@ -80,7 +87,7 @@ def test_flips_to_one_side_fail(within: Path, monkeypatch: pytest.MonkeyPatch) -
         found.face_id = torch.where(found.face_id < 0, -1, len(faces) - 1 - found.face_id)
         return found
 
-    monkeypatch.setattr(gpu_checks, "rasterize", later)
+    monkeypatch.setattr(gpu_renderers, "rasterize", later)
     found = figures(gpu_checks.flips_on_edges, CPU)
     assert not found["ok"] and found["to_higher"] > 3 * found["to_lower"]
 
@@ -93,7 +100,7 @@ def test_every_loss_is_checked_and_no_metric_needs_to_be() -> None:
         if isinstance(node, ast.FunctionDef) and (node.name.endswith("_loss") or node.name == "regularisation")
     ]
     assert sorted(public) == sorted(gpu_checks.loss_cases())
-    assert not [p for p in Path(lib.metrics.__file__).parent.glob("*.py") if "import torch" in p.read_text()]
+    assert not [p for p in Path(lib.metrics.__file__).parent.glob("*.py") if "Tensor" in p.read_text()]
 
 
 def test_a_check_that_breaks_off_has_failed(within: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +131,38 @@ class Watch(TorchDispatchMode):
         return out
 
 
-@contextmanager
-def pretended(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        yield
+@pytest.mark.parametrize("device", ["cuda", "lazy:0"])
+def test_no_step_waits_for_a_card(device: str, within: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a card: the forward pass on a fake one; whole steps on a device that a backward pass can have without one,
+    which knows no autocast."""
+    mode, whole = FakeTensorMode(allow_non_fake_inputs=True), device != "cuda"
+
+    class Nowhere(torch.autocast):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__("cpu", enabled=False)
+
+    monkeypatch.setattr(torch, "autocast", Nowhere)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    waits = {}
+    with gpu_checks.drawn_by("torch"):
+        for name, prepared in gpu_checks.each_run():
+            drawn = prepared.task.batch(0, 0, 1)
+            forget_what_is_shared()  # it turns fake with this run
+            with mode, Ahead():
+                model = gpu_checks.placed(prepared, device)
+                batch = {k: mode.from_tensor(v).to(device) for k, v in drawn.items()}
+                optimizer = torch.optim.AdamW(model.parameters())
+                try:
+                    for context in (nullcontext(), Watch()):
+                        with context:
+                            loss = prepared.task.loss(model, batch)
+                            if whole:
+                                loss.backward()
+                                optimizer.step()
+                except (RuntimeError, DataDependentOutputException, DynamicOutputShapeException) as error:
+                    lines = [f for f in traceback.extract_tb(error.__traceback__) if "/lib/" in f.filename]
+                    own = [f"{f.filename}:{f.lineno}" for f in lines if "site-packages" not in f.filename]
+                    waits[name] = f"{error} at {own[-1:]}"
+    forget_what_is_shared()
+    constants._make.cache_clear()
+    assert not waits
