@@ -245,10 +245,11 @@ def objectives(device: torch.device) -> Figures:
 
 
 def networks(device: torch.device) -> Figures:
-    """The face model, every encoder and flow network at 64 px, and what every run's network regresses, on noise: float32 to 1e-4 of the
-    CPU's, bfloat16 to 5 %."""
+    """The face model, every encoder and flow network at 64 px, and what every run's network regresses, on noise: float32 to
+    1e-4 of the CPU's, bfloat16 to 5 %."""
     rng = torch.Generator().manual_seed(0)
     pictures, found = torch.rand(4, 3, 3, SIZE, SIZE, generator=rng), {}
+    torch.manual_seed(0)
 
     def note(name: str, model: nn.Module, call: Callable[..., Any], *given: Tensor) -> None:
         want = call(model.eval(), *given)
