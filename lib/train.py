@@ -21,6 +21,7 @@ from lib.core.code import code_hash
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, fingerprint, write_csv
+from lib.core.processes import wait
 from lib.engine.loop import train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
 from lib.renderers.rasterize import use
@@ -51,6 +52,7 @@ def train_run(
         write_csv(out / "history.csv", result["history"])
         atomic_write_json(out / "summary.json", summary)  # last: it says that the other two are there
         checkpoint.unlink(missing_ok=True)
+    wait()
     return summary
 
 

@@ -48,7 +48,12 @@ def make_fabric(accelerator: str = "auto") -> Any:
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision="32-true")
+    nodes, strategy = max(1, world // local), "auto"
+    if world > 1:
+        from lib.engine.together import Together
+
+        strategy = Together()
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=nodes, precision="32-true")
     fabric.launch()
     return fabric
 
