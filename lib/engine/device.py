@@ -3,10 +3,17 @@
 On a bare machine without Fabric a stand-in with the few methods that we use runs on one device.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+MAKERS = 4
+"""Threads that make batches for a card."""
 
 
 def bf16_is_fast() -> bool:
@@ -73,6 +80,38 @@ class PlainDevice:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss."""
         loss.backward()
+
+
+def batches(task: Any, fabric: Any, steps: range) -> Iterator[dict[str, Tensor]]:
+    """This process's share of the batch of each step, on the device.
+
+    For a card they are made ahead by threads, in pinned memory, and copied while the card computes.
+    """
+    device = fabric.device
+    if device.type != "cuda":
+        for step in steps:
+            yield {k: v.to(device) for k, v in task.batch(step, fabric.global_rank, fabric.world_size).items()}
+        return
+
+    def make(step: int) -> dict[str, Tensor]:
+        return {k: v.pin_memory() for k, v in task.batch(step, fabric.global_rank, fabric.world_size).items()}
+
+    def copy(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.cuda.stream(copies):
+            return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+
+    copies, todo = torch.cuda.Stream(device), iter(steps)
+    with ThreadPoolExecutor(MAKERS) as pool:
+        coming = deque(pool.submit(make, step) for step in islice(todo, 2 * MAKERS))
+        following = copy(coming.popleft().result()) if coming else None
+        while following is not None:
+            torch.cuda.current_stream(device).wait_stream(copies)
+            batch = following
+            for x in batch.values():
+                x.record_stream(torch.cuda.current_stream(device))
+            coming.extend(pool.submit(make, step) for step in islice(todo, 1))
+            following = copy(coming.popleft().result()) if coming else None
+            yield batch
 
 
 class MixedPrecision(nn.Module):

@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-__all__ = ["DEFAULT_NEAR", "Fragments"]
+__all__ = ["DEFAULT_NEAR", "Fragments", "shown_pixels"]
 
 DEFAULT_NEAR = 1.0  # mm
+
+
+def shown_pixels(face_id: Tensor) -> Tensor:
+    """(P,) int64: flat indices of the covered pixels of face_id (B, H, W) into a (B * H * W) image.
+
+    On a card all pixels: how many are covered only the card knows, and asking it costs more than the others' work. What
+    weighs nothing there (bary is zero) is carried along.
+    """
+    if face_id.device.type == "cpu":
+        return face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+    return torch.arange(face_id.numel(), device=face_id.device)
 
 
 @dataclass
@@ -30,7 +42,7 @@ class Fragments:
 
     @property
     def pixels(self) -> Tensor:
-        """(P,) int64: flat indices of covered pixels into a (B * H * W) image; computed once."""
+        """(P,) int64: `shown_pixels`, computed once."""
         if self._pixels is None:
-            self._pixels = self.face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+            self._pixels = shown_pixels(self.face_id)
         return self._pixels

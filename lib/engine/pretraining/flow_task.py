@@ -87,9 +87,10 @@ class FlowTask:
         (seed, step, rank)."""
         chunk, part = divmod(step, self.steps_at_once)
         n = self.batch_size // 2 * self.steps_at_once
-        if chunk != self._drawn[0]:
-            self._drawn = (chunk, self.train.batch(n, np.random.default_rng([self.seed, chunk, 0])))
-        pairs = self._drawn[1]
+        drawn, pairs = self._drawn  # once: batches may be made by several threads
+        if chunk != drawn:
+            pairs = self.train.batch(n, np.random.default_rng([self.seed, chunk, 0]))
+            self._drawn = (chunk, pairs)
         rows = torch.arange(part, n, self.steps_at_once)[share(self.batch_size // 2, rank, world_size)]
         rows = torch.cat([rows, rows + n])
         return {"images": pairs.image1[rows], "flow": pairs.flow[rows], "weight": self.weight(pairs)[rows]}

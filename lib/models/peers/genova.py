@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from lib.core.constants import constant
 from lib.core.processes import everyone, place, share
 from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.landmark import landmark_loss, landmark_weights
@@ -40,7 +41,7 @@ class GenovaWeights:
     loop: float = 0.05
 
 
-class Genova:
+class Genova(nn.Module):
     """The objective.
 
     model: whose predictions are judged. recogniser: frozen; images (B, 3, S, S) in [0, 1] to unit features (B, D).
@@ -48,6 +49,9 @@ class Genova:
     and expression are no business of a recogniser, and would drift with the shared encoder. contour: weight of the jaw's
     landmarks against the others.
     """
+
+    points: Tensor
+    centre: Tensor
 
     def __init__(
         self,
@@ -57,23 +61,22 @@ class Genova:
         landmark: float = 1.0,
         contour: float = 1.0,
     ) -> None:
+        super().__init__()
         self.weights = weights or GenovaWeights()
         self.face, self.landmark = model.face, landmark
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
         self.recogniser = recogniser
-        self.points = landmark_weights(contour)
-        self.centre = face_centre(model.face.mean[model.face.landmarks])
+        self.register_buffer("points", landmark_weights(contour), persistent=False)
+        self.register_buffer("centre", face_centre(model.face.mean[model.face.landmarks]), persistent=False)
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px and draw (B, N_DRAWS),
         random numbers in [0, 1) that choose pose and light of the renderings."""
         w = self.weights
         p: SinglePrediction = model(batch["images"])
-        self.decoder.to(p.alpha.device)
-        self.recogniser.to(p.alpha.device)
         images, draw = batch["images"], batch["draw"]
         size = images.shape[-1]
-        camera, light = sample_view(draw, self.centre.to(draw), size)
+        camera, light = sample_view(draw, self.centre, size)
         rendered = self.render(p.alpha, p.gamma, camera, light, draw[:, 8], size)
         with torch.no_grad():
             features = self.recogniser(images)
@@ -151,7 +154,7 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
 
     centre: (3,) mm, the point of the head in the middle of the picture.
     """
-    yaw = torch.deg2rad(draw.new_tensor(YAWS))[(draw[:, 0] * len(YAWS)).long()]
+    yaw = torch.deg2rad(constant(YAWS, draw))[(draw[:, 0] * len(YAWS)).long()]
     R = euler_to_matrix(yaw, torch.zeros_like(yaw), torch.zeros_like(yaw))
     scale = torch.full_like(yaw, size / SPAN_MM)
     middle = WeakPerspectiveCamera(scale, R, torch.full_like(draw[:, :2], size / 2))
