@@ -15,8 +15,7 @@ from lib.datasets.triplets import TripletBatch, TripletSet
 def draw(rng: np.random.Generator, count: int, batch_size: int) -> tuple[np.ndarray, torch.Generator]:
     """A batch drawn from `count` items, and a generator for what else is random in it.
 
-    Every process draws all of the batch's random numbers and takes its share (`lib.core.processes.share`), so that the batch
-    is the same however many there are.
+    Every process draws all random numbers and takes its share: the batch is the same however many there are.
     """
     index = rng.choice(count, batch_size, replace=count < batch_size)
     return index, torch.Generator().manual_seed(int(rng.integers(2**62)))

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from lib import papers
 from lib.core.checkpoint import save_weights
 from lib.core.files import save_npz_atomic
-from lib.core.processes import share_statistics
 from lib.datasets.training.read import TrainingSet
-from lib.engine import together
+from lib.engine import sampling, together
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
 from lib.engine.pretraining.flow_pairs import FlowPairs, photograph_people
@@ -28,7 +28,8 @@ from lib.engine.pretraining.identity import IdentityTask
 from lib.engine.runs import run_folder
 from lib.models.flow.load import build_flow
 from lib.models.identity_net import IdentityNet
-from lib.models.parts.encoders import build_encoder
+from lib.models.parts.encoders import FrozenNorm, build_encoder
+from lib.models.peers.genova import kept_statistics
 from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.siamese.face import build
 from lib.synthesis.people import People
@@ -36,7 +37,8 @@ from lib.train import train_runs
 from tests.packs import write_starts, write_training_set
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, RTOL = 4, 1e-4
+STEPS = 3
+RTOL = (1e-4, 1e-3, 1e-2, 1e-2)  # of the losses and of their median: a difference of rounding grows with every update
 PARAMS = yaml.safe_load((ROOT / "lib/profiles/smoke.yaml").read_text())
 # an untrained network is far from the landmarks: with their weight lowered, the other terms show in the sum
 PARAMS["mvfnet"]["weights"] |= {"lambda_1": 1e-3, "lambda_5": 1e-4}
@@ -68,7 +70,7 @@ def shared_networks() -> Iterator[tuple[str, Task, LoopConfig]]:
     yield "identity", IdentityTask(net, face.cropped_faces(), face.face_index, *people, loop.batch_size, 0), loop
     models = People.load(FACE_MODEL)
     pairs = [FlowPairs(photograph_people(models, 3, 64, 0, part), models) for part in (0, 1)]
-    yield "flow", FlowTask(build_flow("pwcnet_tiny"), *pairs, loop.batch_size, 0, val_pairs=8), loop
+    yield "flow", FlowTask(build_flow("pwcnet_tiny"), *pairs, loop.batch_size, 0, 8), loop
 
 
 def shake(task: Task) -> None:
@@ -78,7 +80,7 @@ def shake(task: Task) -> None:
 
 
 def curve(name: str, task: Task, loop: LoopConfig) -> list[float]:
-    """The losses of a process's shares."""
+    """The losses of a process's shares, and the last that the loop reports."""
     losses: list[float] = []
     whole: Callable[..., torch.Tensor] = task.loss
 
@@ -88,19 +90,31 @@ def curve(name: str, task: Task, loop: LoopConfig) -> list[float]:
         return loss
 
     task.loss = noted  # type: ignore[method-assign]
-    share_statistics(task.model)
     loop = replace(loop, steps=STEPS, lr=2e-4, warmup=2, precision="32-true", threads=1, checkpoint_every=STEPS)
-    train(task, loop, Path("checkpoint.safetensors"), name=name)
-    return losses[:STEPS]
+    history = train(task, loop, Path("checkpoint.safetensors"), name=name)["history"]
+    return [*losses[:STEPS], history[-1]["train_loss"]]
 
 
 def learn(out: Path) -> None:
     found = {name: curve(name, task, loop) for name, task, loop in (*paper_runs(), *shared_networks())}
     if not FIRST:
-        together.share_statistics = lambda network: None  # what the test must notice
-        name, task, loop = next(paper_runs())
-        found["wrong"] = curve(name, task, loop)
+        train_runs(PARAMS, "siamese", ["sv", "mv_add"], 1)  # the second starts from what one process wrote of the first
+        found |= mistakes()
     out.write_text(json.dumps(found))
+
+
+def mistakes() -> dict[str, list[float]]:
+    """What the test must notice: random numbers of a process's own, and batch statistics of its share."""
+    rank, drawn = int(os.environ["RANK"]), sampling.draw
+
+    def alone(*given: Any) -> tuple[np.ndarray, torch.Generator]:
+        index, generator = drawn(*given)
+        return index, generator.manual_seed(rank)
+
+    sampling.draw = alone
+    found = {"wrong draws": curve(*next(paper_runs()))}
+    sampling.draw, together._of_the_whole = drawn, lambda norm, x: type(norm).forward(norm, x)
+    return found | {"wrong statistics": curve(*next(paper_runs()))}
 
 
 @pytest.fixture
@@ -121,20 +135,37 @@ def folder(face_model: FaceModel, face_model_files: Path, tmp_path: Path, monkey
     return tmp_path
 
 
-def torchrun(*command: str) -> None:
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command]
-    environment = {**os.environ, "QUIET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, capture_output=True, text=True, timeout=400, env=environment)
-    assert done.returncode == 0, done.stderr[-4000:]
-
-
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(folder: Path) -> None:
-    learn(folder / "one.json")
-    script = "import os, pathlib; from tests.engine import test_torchrun as t; t.learn(pathlib.Path(os.environ['RANK'] + '.json'))"
-    Path("two.py").write_text(script)
-    torchrun("two.py")
+    learn(Path("one.json"))
+    Path("two.py").write_text(
+        "import os, pathlib; from tests.engine import test_torchrun as t; t.learn(pathlib.Path(os.environ['RANK'] + '.json'))"
+    )
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "two.py"]
+    environment = {**os.environ, "QUIET": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr[-4000:]
     one, *two = (json.loads(Path(name).read_text()) for name in ("one.json", "0.json", "1.json"))
-    mean = {name: np.mean([curves[name] for curves in two], 0) for name in two[0]}
-    for name, losses in one.items():
-        print(name, losses, np.abs(mean[name] / losses - 1))
-    print(mean["wrong"], mean["wrong"] / next(iter(one.values())))
+    first = next(iter(one.values()))
+    one |= {"wrong draws": first, "wrong statistics": first}
+    off = {name: np.abs(np.mean([curves[name] for curves in two], 0) / losses - 1) for name, losses in one.items()}
+    print(*off.items(), sep="\n")
+    assert all(two[0][name][STEPS] == two[1][name][STEPS] for name in one)  # every process reports the same
+    for name, found in off.items():
+        assert (found[0] > 3 * RTOL[0]) if name.startswith("wrong") else (found < RTOL).all(), (name, found)
+    assert Path("data/smoke/runs/siamese/mv_add-s1/summary.json").is_file()
+
+
+def test_a_network_converted_for_cards_keeps_its_statistics() -> None:
+    """Together gives SyncBatchNorm to a network on cards."""
+
+    class Frozen(FrozenNorm):
+        def __init__(self, frozen: bool) -> None:
+            super().__init__()
+            self.frozen_norm, self.norm = frozen, nn.BatchNorm2d(2)
+
+    still, moving = (nn.SyncBatchNorm.convert_sync_batchnorm(Frozen(frozen)).train() for frozen in (True, False))
+    assert isinstance(still.norm, nn.SyncBatchNorm) and not still.norm.training and moving.norm.training
+    with kept_statistics(moving):
+        assert moving.norm.momentum == 0
+    assert moving.norm.momentum == 0.1

@@ -83,8 +83,7 @@ class FlowTask:
         self._drawn: tuple[int, FlowBatch] = (-1, None)  # type: ignore[assignment]
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        """Pairs are drawn for several steps at once, which is faster, and by every process for all; still a function of
-        (seed, step, rank)."""
+        """Drawn for several steps at once, which is faster, by every process for all; a function of (seed, step, rank)."""
         chunk, part = divmod(step, self.steps_at_once)
         n = self.batch_size // 2 * self.steps_at_once
         drawn, pairs = self._drawn  # once: batches may be made by several threads

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.core.constants import constant
 from lib.core.processes import everyone, place, share
@@ -170,7 +171,7 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation does not take renderings into the statistics that it keeps for photographs."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     try:
         for m in norms:
