@@ -4,15 +4,17 @@ On a bare machine without Fabric a stand-in with the few methods that we use run
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-MAKERS = 4
+T = TypeVar("T")
+
+MAKERS = 8
 """Threads that make batches for a card."""
 
 
@@ -80,36 +82,52 @@ class PlainDevice:
         loss.backward()
 
 
+def made_ahead(make: Callable[[int], T], steps: range, makers: int = MAKERS) -> Iterator[T]:
+    """`make(step)` of each step in order, made by threads while earlier ones are used; at most two a thread wait."""
+    pool, todo = ThreadPoolExecutor(makers), iter(steps)
+    try:
+        coming = deque(pool.submit(make, step) for step in islice(todo, 2 * makers))
+        while coming:
+            made = coming.popleft().result()
+            coming.extend(pool.submit(make, step) for step in islice(todo, 1))
+            yield made
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def batches(task: Any, fabric: Any, steps: range) -> Iterator[dict[str, Tensor]]:
     """This process's share of the batch of each step, on the device.
 
-    For a card they are made ahead by threads, in pinned memory, and copied while the card computes.
+    For a card they are made ahead, in pinned memory, and the next is copied while the card computes with one.
     """
     device = fabric.device
-    if device.type != "cuda":
-        for step in steps:
-            yield {k: v.to(device) for k, v in task.batch(step, fabric.global_rank, fabric.world_size).items()}
-        return
 
     def make(step: int) -> dict[str, Tensor]:
-        return {k: v.pin_memory() for k, v in task.batch(step, fabric.global_rank, fabric.world_size).items()}
+        return task.batch(step, fabric.global_rank, fabric.world_size)
 
-    def copy(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        with torch.cuda.stream(copies):
-            return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+    if device.type != "cuda":
+        for step in steps:
+            yield {name: x.to(device) for name, x in make(step).items()}
+        return
+    copying = torch.cuda.Stream(device)
+    waiting: deque[tuple[dict[str, Tensor], Any]] = deque()
 
-    copies, todo = torch.cuda.Stream(device), iter(steps)
-    with ThreadPoolExecutor(MAKERS) as pool:
-        coming = deque(pool.submit(make, step) for step in islice(todo, 2 * MAKERS))
-        following = copy(coming.popleft().result()) if coming else None
-        while following is not None:
-            torch.cuda.current_stream(device).wait_stream(copies)
-            batch = following
-            for x in batch.values():
-                x.record_stream(torch.cuda.current_stream(device))
-            coming.extend(pool.submit(make, step) for step in islice(todo, 1))
-            following = copy(coming.popleft().result()) if coming else None
-            yield batch
+    def copied() -> dict[str, Tensor]:
+        batch, done = waiting.popleft()
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(done)
+        for x in batch.values():
+            x.record_stream(computing)  # its memory is not given away before the step has used it
+        return batch
+
+    for made in made_ahead(lambda step: {name: x.pin_memory() for name, x in make(step).items()}, steps):
+        with torch.cuda.stream(copying):
+            batch = {name: x.to(device, non_blocking=True) for name, x in made.items()}
+            waiting.append((batch, copying.record_event()))
+        if len(waiting) > 1:
+            yield copied()
+    while waiting:
+        yield copied()
 
 
 class MixedPrecision(nn.Module):

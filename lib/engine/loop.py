@@ -3,7 +3,7 @@
 Batches are drawn from (seed, step) and the learning rate is a function of the step, so the loop has no hidden state:
 killed and resumed equals never killed, bit for bit on a CPU.
 
-On a card nothing in a step waits for it: batches are made ahead, and the host looks at the losses every `READ_EVERY` steps.
+On a card nothing in a step waits for it: batches are made ahead, and the host looks at the losses every `read_every` steps.
 """
 
 import math
@@ -27,8 +27,10 @@ from lib.core.progress import progress
 from lib.engine.device import MixedPrecision, batches, make_fabric
 from lib.renderers.raster_torch import Ahead
 
-READ_EVERY = 20
-"""Steps between two looks at the losses on a card; on a CPU every step's is looked at before it changes the weights."""
+
+def read_every(device: torch.device) -> int:
+    """Steps between two looks at the losses: a CPU's are looked at before each step, a card would have to be waited for."""
+    return 20 if device.type == "cuda" else 1
 
 
 class Task(Protocol):
@@ -127,6 +129,7 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
             save_checkpoint(checkpoint, task.model, optimizer, meta)
 
     unread: list[Tensor] = []
+    every = read_every(fabric.device)
 
     def read(step: int) -> None:
         """Look at the losses up to this step, those of all processes together."""
@@ -153,7 +156,7 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
             validate = config.validate_every > 0 and done % config.validate_every == 0
             keep = stopping or done % config.checkpoint_every == 0
             unread.append(loss.detach())
-            if last or validate or keep or len(unread) == (READ_EVERY if on_card else 1):
+            if last or validate or keep or len(unread) == every:
                 read(step)
             fabric_optimizer.step()
             if validate and not last:

@@ -10,13 +10,17 @@ __all__ = ["DEFAULT_NEAR", "Fragments", "shown_pixels"]
 DEFAULT_NEAR = 1.0  # mm
 
 
+def may_ask(x: Tensor) -> bool:
+    """Whether the host may ask how much there is to do, as `nonzero` does: not a card, for which it would have to wait."""
+    return x.device.type == "cpu"
+
+
 def shown_pixels(face_id: Tensor) -> Tensor:
     """(P,) int64: flat indices of the covered pixels of face_id (B, H, W) into a (B * H * W) image.
 
-    On a card all pixels: how many are covered only the card knows, and asking it costs more than the others' work. What
-    weighs nothing there (bary is zero) is carried along.
+    On a card all pixels, where those that are not covered weigh nothing (bary is zero): see `may_ask`.
     """
-    if face_id.device.type == "cpu":
+    if may_ask(face_id):
         return face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
     return torch.arange(face_id.numel(), device=face_id.device)
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lib.renderers.fragments import may_ask
+
 __all__ = ["Ahead", "visible_faces_torch"]
 
 CHUNK = {"cpu": 1 << 18, "other": 1 << 21}  # rows or pixels held at once, about 200 bytes each (a CPU's cache is small)
@@ -133,7 +135,7 @@ def visible_faces_torch(
 
     buffer = torch.full((b * h * w,), _EMPTY, dtype=torch.int64, device=device)
     rooms: tuple[int | None, int | None] = None, None  # for rows and for pixels
-    if Ahead.current is not None and device.type != "cpu":
+    if Ahead.current is not None and not may_ask(screen):
         rooms = b * (len(index) + h * w), LAYERS * b * h * w
         drawn = torch.arange(len(counts), device=device)
     else:

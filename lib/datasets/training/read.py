@@ -179,9 +179,8 @@ class TrainingSet:
         if view is not None:
             rows = torch.arange(len(index))[:, None]
             raw |= {name: raw[name][rows, view] for name in ("K", "R", "t", "landmarks", "yaw")}
-        images = self.images(index, view).float().div_(255)
         batch = Batch(
-            images,
+            self.images(index, view),
             raw["K"],
             raw["R"],
             raw["t"],
@@ -190,7 +189,10 @@ class TrainingSet:
             raw["yaw"],
             flip,
         )
-        return mirror_batch(batch, flip, self.symmetry) if bool(flip.any()) else batch
+        if bool(flip.any()):
+            batch = mirror_batch(batch, flip, self.symmetry)
+        batch.images = batch.images.float().div_(255)  # last: bytes are mirrored in a quarter of the time
+        return batch
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
