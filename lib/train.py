@@ -6,7 +6,7 @@
 Runs are listed in params.yaml under <paper>.runs; those of one call share data in memory. Writes
 data/<profile>/runs/<paper>/<run>-s<seed>/ with model.safetensors, history.csv and summary.json. Interrupted runs go on where
 they stopped; a run that is there already, made from the same data, settings and code, is not made again. Under torchrun every
-GPU takes a share.
+GPU takes a share of loop.batch_size, and all learn what one would.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import yaml
 from torch import nn
 
 from lib import papers
-from lib.core.checkpoint import save_weights
+from lib.core.checkpoint import read_meta, save_weights
+from lib.core.errors import Interrupted
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine import sampling, together
@@ -100,6 +102,7 @@ def learn(out: Path) -> None:
     if not FIRST:
         train_runs(PARAMS, "siamese", ["sv", "mv_add"], 1)  # the second starts from what one process wrote of the first
         found |= mistakes()
+        stopped(*next(paper_runs()))
     out.write_text(json.dumps(found))
 
 
@@ -115,6 +118,20 @@ def mistakes() -> dict[str, list[float]]:
     found = {"wrong draws": curve(*next(paper_runs()))}
     sampling.draw, together._of_the_whole = drawn, lambda norm, x: type(norm).forward(norm, x)
     return found | {"wrong statistics": curve(*next(paper_runs()))}
+
+
+def stopped(name: str, task: Task, loop: LoopConfig) -> None:
+    """One of two is asked to stop in its third step: both do, after it, and keep what they have."""
+    batch = task.batch
+
+    def asked(step: int, rank: int, world_size: int) -> dict[str, torch.Tensor]:
+        if step == 2 and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, rank, world_size)
+
+    task.batch = asked  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="stopped at step 3"):
+        train(task, replace(loop, steps=5, precision="32-true"), Path("stopped.safetensors"), name=name)
 
 
 @pytest.fixture
@@ -154,6 +171,7 @@ def test_two_processes_learn_what_one_does(folder: Path) -> None:
     for name, found in off.items():
         assert (found[0] > 3 * RTOL[0]) if name.startswith("wrong") else (found < RTOL).all(), (name, found)
     assert Path("data/smoke/runs/siamese/mv_add-s1/summary.json").is_file()
+    assert read_meta(Path("stopped.safetensors"))["step"] == 3
 
 
 def test_a_network_converted_for_cards_keeps_its_statistics() -> None:
