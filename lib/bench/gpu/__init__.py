@@ -1,1 +1,1 @@
-"""`make gpu`: checks, speed and a profile of training on a CUDA card, in minutes and without what a bare machine lacks."""
+"""`make gpu`: what a machine with one card is asked in minutes; see `lib.bench.gpu.__main__`."""
