@@ -19,7 +19,7 @@ PROFILE ?=
 PAPER ?=
 JOBS ?=
 MINUTES ?= 8
-OUT ?= results
+OUT ?=
 TINY ?=
 
 BIN := $(VENV)/bin
@@ -73,7 +73,7 @@ benchmarks: env
 
 # On a bare machine with a card: no environment is set up.
 gpu:
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes "$(MINUTES)" --out "$(OUT)" $(if $(TINY),--tiny --device cpu)
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes $(MINUTES) $(if $(OUT),--out "$(OUT)") $(if $(TINY),--tiny --device cpu)
 
 tune: env
 	@$(BIN)/python -m lib.tune siamese

@@ -36,11 +36,10 @@ TINY = {
     "train": {"n_subjects": 60, "shard_size": 30},
     "threedfaw": {"n_subjects": 3, "frames": 7},
     "w300lp": {"n_faces": 12},
-}
-TINY |= {
     "multipie": {"n_subjects": 8},
     "micc": {"n_subjects": 4},
-}  # of the smoke profile, a minute's worth for two cores
+}
+"""Data of --tiny, where they differ from the smoke profile's."""
 ENOUGH_GIB, MARGIN_S, SHOWN = 8.0, 6.0, 40
 
 
@@ -49,7 +48,9 @@ class Keeper:
 
     def __init__(self, options: Namespace) -> None:
         self.options, self.began = options, time.time()
-        self.end = self.began + max(0.9 * 60 * options.minutes, 60 * options.minutes - MARGIN_S)
+        self.end = (
+            self.began + 60 * options.minutes - min(MARGIN_S, 30 * options.minutes)
+        )  # to end what hangs, and write
         self.running: dict[str, subprocess.Popen] = {}
         self.states: dict[str, str] = dict.fromkeys(PARTS, "not run")
         self.notes: list[str] = []
@@ -65,9 +66,9 @@ class Keeper:
         words = [*self.command(module), *words, *["--tiny"] * self.options.tiny]
         if shutil.which("timeout"):  # in case that this process is killed
             words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
-        # without the second, a process that has asked whether there is a card cannot fork users of it
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = os.environ | {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "QUIET": "1"}
+        env = os.environ | {"PYTHONPATH": path, "QUIET": "1"}
+        env |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # who has asked for a card otherwise cannot fork users of it
         env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or name == "data" else {}
         with (SCRATCH / f"{name}.log").open("w") as log:
             self.running[name] = subprocess.Popen(
@@ -80,10 +81,8 @@ class Keeper:
         """Until the part has ended or it is `until`, when it is ended (or goes on); then the results are written."""
         process = self.running[name]
         try:
-            code = process.wait(max(0.1, until + 1 - time.time()))
-            self.states[name] = (
-                "done" if code == 0 else f"failed (status {code}): {_last_line(SCRATCH / f'{name}.log')}"
-            )
+            code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
+            self.states[name] = f"failed (status {code}): {last}" if code else "done"
         except subprocess.TimeoutExpired:
             if not end:
                 return
@@ -110,38 +109,31 @@ class Keeper:
         self.start("card", self.began + 60, "card")
         self.wait("card", min(self.began + 60, self.end))
         card = self.read("card").get("card") or {"problem": f"asking for the card {self.states['card']}"}
-        if self.options.device == "cuda" and "problem" in card:
-            old = "too old" in card["problem"]
-            advice = (
-                f"a driver for CUDA {card.get('cuda_of_torch')}, or a torch built for an older CUDA; " if old else ""
-            )
-            raise InputError(
-                "no usable card", card["problem"], advice + "`make gpu TINY=1` walks through all on the CPU"
-            )
-        memory = card.get("memory_gib", 2.0)
-        if memory < ENOUGH_GIB and self.options.device == "cuda":
+        cuda, memory = self.options.device == "cuda", card.get("memory_gib", 0.0)
+        if cuda and "problem" in card:
+            advice = "`make gpu TINY=1` walks through everything on the CPU"
+            if "too old" in card["problem"]:
+                advice = f"a driver for CUDA {card['cuda_of_torch']}, or a torch built for an older CUDA; {advice}"
+            raise InputError("no usable card", card["problem"], advice)
+        if cuda and memory < ENOUGH_GIB:
             self.notes.append(f"{memory} GiB of card memory: what needs more is left out, run by run")
         ends = self.fitting()
-        others = [ends[name] for name in ends if name != "profile"]
+        for old in self.options.out.glob("*/gpu/table.csv") if ends else ():
+            old.unlink()  # the new gpu.json does not tell what made it
+        ready = max([ends[name] for name in ends if name != "profile"], default=0.5 * (time.time() + self.end))
         if "profile" in ends:
-            ready = max(others, default=self.end - 0.5 * (self.end - time.time()))
             self.start("data", ready, "profile", "--data")
         for name, until in ends.items():
             further: list[str] = []
             if "data" in self.running and name != "checks":  # timing waits for idle cores
                 self.wait("data", ready if name == "profile" else ends.get("checks", ready), end=name == "profile")
             if name == "profile":
-                if self.states["data"] != "done":
-                    self.states[name] = f"left out: data {self.states['data']}"
-                    continue
-                further = [
-                    "--memory",
-                    str(0.9 * memory if self.options.device == "cuda" else 2.0),
-                    "--speed",
-                    "speed.json",
-                ]
-            self.start(name, until, name, *further)
-            self.wait(name, until)
+                further = ["--speed", "speed.json", *(["--memory", str(0.9 * memory)] if cuda else [])]
+            if name == "profile" and self.states["data"] != "done":
+                self.states[name] = f"left out: data {self.states['data']}"
+            else:
+                self.start(name, until, name, *further)
+                self.wait(name, until)
 
     def fitting(self) -> dict[str, float]:
         """When each part that fits must have ended (s since 1970); the others' states say what they lack."""
@@ -250,7 +242,7 @@ def prepare(tiny: bool) -> None:
 @command(
     __doc__,
     argument("--minutes", type=float, default=8.0, help="default: 8"),
-    argument("--out", type=Path, default=Path("results"), help="default: results"),
+    argument("--out", type=Path, help="default: results, with --tiny out/tiny"),
     argument("--device", choices=("cuda", "cpu"), default="cuda"),
     argument("--tiny", action="store_true", help="sizes that prove only that everything runs"),
 )
@@ -265,6 +257,7 @@ def main(options: Namespace) -> int:
         raise InputError(
             "data/face_model.npz", "no such file", f"{make}: copy it here, and data/population.npz with it"
         )
+    options.out = options.out or Path("out/tiny" if options.tiny else "results")
     prepare(options.tiny)
     keeper = Keeper(options)
 

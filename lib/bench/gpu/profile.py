@@ -27,6 +27,8 @@ from lib.core.pool import cores
 from lib.engine.runs import PRETRAINED, loop_config, run_folder
 from lib.metrics.protocols import PROTOCOLS
 
+CONTEXT_GIB = 0.7  # of the card's memory for each process, beside what torch counts
+
 
 def marked(params: dict[str, Any], *kinds: str) -> list[Job]:
     """The stages of dvc.yaml with one of these marks, each after those whose files it reads; `name` is what it makes."""
@@ -119,6 +121,8 @@ def main(options: Namespace) -> int:
     )
     training = options.until - min(EVALUATION_S, 0.35 * (options.until - time.time()))
     jobs = marked(params, "pool", "one") if options.data else trainings(params, speed)
+    for job in jobs if not options.data else ():
+        job.gib = 1.0 if options.device == "cpu" else job.gib + CONTEXT_GIB
 
     def start(job: Job, running: list[Job]) -> str:
         beside = [other for other in running if bool(other.gib) == bool(job.gib)]
@@ -126,7 +130,7 @@ def main(options: Namespace) -> int:
             return "wait" if len(beside) > max(2, cores() // 2) else ""
         if job.gib > options.memory:
             return f"takes {job.gib:.1f} GiB of {options.memory:.1f}"
-        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in beside) + job.gib > options.memory:
+        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > options.memory:
             return "wait"
         part = job.share / sum(other.share for other in jobs if other.state in ("waiting", "running"))
         loop = section(params, job.loop)
