@@ -51,13 +51,16 @@ def make_fabric(accelerator: str = "auto") -> Any:
     """
     try:
         from lightning_fabric import Fabric
+
+        from lib.engine.together import Together
     except ImportError:
         return PlainDevice()
     import os
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision="32-true")
+    nodes, strategy = max(1, world // local), Together() if world > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=nodes, precision="32-true")
     fabric.launch()
     return fabric
 

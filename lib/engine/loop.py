@@ -42,10 +42,10 @@ class Task(Protocol):
     model: nn.Module
 
     def batch(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        """The batch of that step, a function of (seed, step, rank) alone; called by several threads at once."""
+        """The process's `lib.core.processes.share` of the batch of (seed, step); called by several threads at once."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Scalar loss; `model` is the task's model as the device wraps it."""
+        """Scalar loss, a mean over the batch, what is not one from `everyone`; `model`: as the device wraps it."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Named validation figures; lower is better."""
@@ -131,15 +131,17 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
     unread: list[Tensor] = []
     every = read_every(fabric.device)
 
-    def read(step: int) -> None:
-        """Look at the losses up to this step, those of all processes together."""
-        losses = torch.stack(unread)
+    def read(step: int) -> bool:
+        """Look at the losses up to this step, those of all processes together; whether any of them was asked to stop."""
+        seen = torch.stack([*unread, torch.full_like(unread[0], bool(stop))])
         if fabric.world_size > 1:
-            losses = fabric.all_reduce(losses, reduce_op="mean")
-        for i, loss in enumerate(losses.tolist(), start=step + 1 - len(unread)):
+            seen = fabric.all_reduce(seen, reduce_op="mean")
+        *losses, asked = seen.tolist()
+        for i, loss in enumerate(losses, start=step + 1 - len(unread)):
             guard.check(i, loss)
         unread.clear()
         ahead.check()
+        return asked > 0
 
     with _stop_requested() as stop, Ahead() as ahead:
         steps = progress(range(start, config.steps), name, total=config.steps, initial=start)
@@ -152,16 +154,16 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
             done = step + 1
-            last, stopping = done == config.steps, bool(stop)
+            last, stopping = done == config.steps, bool(stop) and fabric.world_size == 1  # many stop at the same step
             validate = config.validate_every > 0 and done % config.validate_every == 0
-            keep = stopping or done % config.checkpoint_every == 0
+            keep = done % config.checkpoint_every == 0
             unread.append(loss.detach())
-            if last or validate or keep or len(unread) == every:
-                read(step)
+            if last or validate or keep or stopping or len(unread) == every:
+                stopping = read(step)
             fabric_optimizer.step()
             if validate and not last:
                 history.append(_validate(task, model, done, guard.recent))
-            if keep and not last:
+            if (keep or stopping) and not last:
                 save(done)
             if stopping and not last:
                 raise Interrupted(f"{name}: stopped at step {done} of {config.steps}; run again to go on from there")

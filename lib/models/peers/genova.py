@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.core.constants import constant
+from lib.core.processes import everyone, place, share
 from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.models.peers.decoder import Decoder
@@ -82,23 +84,26 @@ class Genova(nn.Module):
         marks = p.landmarks(self.face)
         terms = {
             "identity": w.identity * identity(self.recogniser(rendered), features),
-            "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),
+            "distribution": w.distribution * batch_distribution(everyone(p.alpha), everyone(p.gamma)),
             "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
         }
         if w.loop > 0:
             # a third of the batch is enough, and a third of the work; batch normalisation needs two
-            few = draw[:, 9].topk(max(2, -(-len(draw) // 3))).indices
+            few = everyone(draw[:, 9])
+            few = few.topk(max(2, -(-len(few) // 3))).indices
             terms["loop"] = w.loop * self.loopback(model, p, rendered, few)
         return terms
 
     def loopback(self, model: nn.Module, p: SinglePrediction, rendered: Tensor, rows: Tensor) -> Tensor:
-        """The network's own renderings are photographs with known parameters: learn from those in `rows`.
+        """The network's own renderings are photographs with known parameters: learn from those in `rows` of the whole batch,
+        every process from its share.
 
         Neither the renderings nor the parameters that they were made from are moved, only what the network sees in them.
         """
+        rows, before = rows[share(len(rows), *place())], torch.cat([p.alpha, p.gamma], 1)
+        rendered, before = (everyone(x.detach())[rows] for x in (rendered, before))
         with kept_statistics(model):
-            again: SinglePrediction = model(rendered[rows].detach())
-        before = torch.cat([p.alpha, p.gamma], 1)[rows].detach()
+            again: SinglePrediction = model(rendered)
         return loopback(torch.cat([again.alpha, again.gamma], 1), before)
 
     def render(
@@ -166,7 +171,7 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation does not take renderings into the statistics that it keeps for photographs."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     try:
         for m in norms:
