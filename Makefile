@@ -5,6 +5,7 @@
 #   make test-machines the fast tests as other processors and libraries would run them, one after the other
 #   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
 #   make lab           JupyterLab on the notebooks
+#   make gpu [MINUTES=8] [OUT=results] [TINY=1]   checks, speed and training on a CUDA card; needs torch, no .venv (TINY: walks it on the CPU)
 #   make benchmarks    time the renderer, the synthesis and one training step
 #   make tune          choose every arm's learning rate on the validation split
 #   make photo-prior   choose the photo fit's prior by cross-validation on synthetic people
@@ -18,12 +19,15 @@ PROFILE ?=
 PAPER ?=
 JOBS ?=
 RAY ?=
+MINUTES ?= 8
+OUT ?=
+TINY ?=
 
 BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast test-machines lint format lab benchmarks tune photo-prior git-filters lock clean env
+.PHONY: repro test test-fast test-machines lint format lab benchmarks gpu tune photo-prior git-filters lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -67,6 +71,10 @@ lab: env
 
 benchmarks: env
 	@$(BIN)/python -m lib.bench
+
+# On a bare machine with a card: no environment is set up.
+gpu:
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes $(MINUTES) $(if $(OUT),--out "$(OUT)") $(if $(TINY),--tiny --device cpu)
 
 tune: env
 	@$(BIN)/python -m lib.tune siamese

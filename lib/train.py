@@ -6,7 +6,7 @@
 Runs are listed in params.yaml under <paper>.runs; those of one call share data in memory. Writes
 data/<profile>/runs/<paper>/<run>-s<seed>/ with model.safetensors, history.csv and summary.json. Interrupted runs go on where
 they stopped; a run that is there already, made from the same data, settings and code, is not made again. Under torchrun every
-GPU takes a share.
+GPU takes a share of loop.batch_size, and all learn what one would.
 """
 
 import json
@@ -21,6 +21,7 @@ from lib.core.code import code_hash
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, fingerprint, write_csv
+from lib.core.processes import wait
 from lib.engine.loop import train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
 from lib.renderers.rasterize import use
@@ -51,6 +52,7 @@ def train_run(
         write_csv(out / "history.csv", result["history"])
         atomic_write_json(out / "summary.json", summary)  # last: it says that the other two are there
         checkpoint.unlink(missing_ok=True)
+    wait()
     return summary
 
 

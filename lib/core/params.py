@@ -5,7 +5,7 @@ A section's settings are a dataclass decorated with `checked`. Ranges stand in t
     @checked
     class TwinConfig:
         n_subjects: Count                       # int, at least 1
-        frame_size: Annotated[int, Field(ge=64)]  # from pydantic import Field
+        frame_size: Annotated[int, Field(ge=64)]  # Field from here as well
         amount: Fraction = 0.5
         kind: Literal["a", "b"] = "a"
 
@@ -21,10 +21,13 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-import pydantic.dataclasses
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-
 from lib.core.errors import InputError, unknown
+
+try:
+    from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+    from pydantic.dataclasses import dataclass
+except ModuleNotFoundError:  # a bare machine with a card: names are checked, ranges are not
+    from lib.core.unchecked import ConfigDict, Field, TypeAdapter, ValidationError, dataclass  # type: ignore
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -32,7 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "gpu", "paper")
 PROFILE_FOLDER = Path(__file__).resolve().parents[1] / "profiles"
 
 T = TypeVar("T")
@@ -80,7 +83,7 @@ def section(params: dict[str, Any], name: str) -> Any:
 @dataclass_transform()
 def checked(cls: type[T]) -> type[T]:
     """Class decorator: a dataclass whose fields pydantic checks against their types; see the module's docstring."""
-    made: Any = pydantic.dataclasses.dataclass(config=_CONFIG)(cls)
+    made: Any = dataclass(config=_CONFIG)(cls)
     fill = made.__init__
 
     @wraps(fill)

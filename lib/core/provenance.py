@@ -1,6 +1,5 @@
 """What made a result: hardware, commit, package versions, and all of it as a line. No dates: results repeat exactly."""
 
-import json
 import os
 import platform
 import subprocess
@@ -23,12 +22,10 @@ def _git(*words: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """The checked-out commit, and whether tracked files other than results differ from it."""
-    if "PIPELINE_COMMIT" in os.environ:  # of the machine that sent this run here (lib.pipeline.remote)
-        return json.loads(os.environ["PIPELINE_COMMIT"])
+    """The checked-out commit, and whether tracked files other than results differ from it; COMMIT names a copy's."""
     number = _git("rev-parse", "HEAD")
     if number is None:
-        return {"commit": "unknown (not a git checkout)", "dirty": None}
+        return {"commit": os.environ.get("COMMIT", "unknown (not a git checkout)"), "dirty": None}
     # the pipeline itself rewrites results, dvc.lock and params.yaml; they say nothing about the code
     changed = _git(
         "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!dvc.lock", ":!params.yaml"

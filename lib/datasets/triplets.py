@@ -130,12 +130,14 @@ class TripletSet:
         generator: torch.Generator | None = None,
         jitter: bool = True,
         mirror: bool = True,
+        share: slice = slice(None),
     ) -> TripletBatch:
         """Groups `index` (B,) as triplets, a function of `index` and the generator's state alone.
 
         With a (CPU) generator the views of each side are drawn at random, every view's window is shifted by up to
         JITTER of its side (`jitter`), and each face is mirrored with probability 1/2 (`mirror`), which swaps left and right.
-        Without one: the views nearest to TARGET_YAW, centred, as they are.
+        Without one: the views nearest to TARGET_YAW, centred, as they are. share: which of these groups to return; random
+        numbers are drawn for all.
         """
         chosen = [self._triplets[int(i)] for i in index]
         b = len(chosen)
@@ -160,7 +162,7 @@ class TripletSet:
             most = int(JITTER * self.size)
             shift = torch.randint(-most, most + 1, (b, 3, 2), generator=generator) * int(jitter)
             flip = (torch.rand(b, generator=generator) < 0.5) & mirror
-        batch = self._cut(rows, shift)
+        batch, flip = self._cut(rows[share], shift[share]), flip[share]
         return self._mirror(batch, flip) if bool(flip.any()) else batch
 
     def _cut(self, rows: Tensor, shift: Tensor) -> TripletBatch:

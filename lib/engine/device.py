@@ -3,10 +3,19 @@
 On a bare machine without Fabric a stand-in with the few methods that we use runs on one device.
 """
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
+
+MAKERS = 8
+"""Threads that make batches for a card."""
 
 
 def bf16_is_fast() -> bool:
@@ -42,13 +51,16 @@ def make_fabric(accelerator: str = "auto") -> Any:
     """
     try:
         from lightning_fabric import Fabric
+
+        from lib.engine.together import Together
     except ImportError:
         return PlainDevice()
     import os
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=max(1, world // local), precision="32-true")
+    nodes, strategy = max(1, world // local), Together() if world > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=nodes, precision="32-true")
     fabric.launch()
     return fabric
 
@@ -68,6 +80,54 @@ class PlainDevice:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss."""
         loss.backward()
+
+
+def made_ahead(make: Callable[[int], T], steps: range, makers: int = MAKERS) -> Iterator[T]:
+    """`make(step)` of each step in order, made by threads while earlier ones are used; at most two a thread wait."""
+    pool, todo = ThreadPoolExecutor(makers), iter(steps)
+    try:
+        coming = deque(pool.submit(make, step) for step in islice(todo, 2 * makers))
+        while coming:
+            made = coming.popleft().result()
+            coming.extend(pool.submit(make, step) for step in islice(todo, 1))
+            yield made
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def batches(task: Any, fabric: Any, steps: range) -> Iterator[dict[str, Tensor]]:
+    """This process's share of the batch of each step, on the device.
+
+    For a card they are made ahead, in pinned memory, and the next is copied while the card computes with one.
+    """
+    device = fabric.device
+
+    def make(step: int) -> dict[str, Tensor]:
+        return task.batch(step, fabric.global_rank, fabric.world_size)
+
+    if device.type != "cuda":
+        for step in steps:
+            yield {name: x.to(device) for name, x in make(step).items()}
+        return
+    copying = torch.cuda.Stream(device)
+    waiting: deque[tuple[dict[str, Tensor], Any]] = deque()
+
+    def copied() -> dict[str, Tensor]:
+        batch, done = waiting.popleft()
+        computing = torch.cuda.current_stream(device)
+        computing.wait_event(done)
+        for x in batch.values():
+            x.record_stream(computing)  # its memory is not given away before the step has used it
+        return batch
+
+    for made in made_ahead(lambda step: {name: x.pin_memory() for name, x in make(step).items()}, steps):
+        with torch.cuda.stream(copying):
+            batch = {name: x.to(device, non_blocking=True) for name, x in made.items()}
+            waiting.append((batch, copying.record_event()))
+        if len(waiting) > 1:
+            yield copied()
+    while waiting:
+        yield copied()
 
 
 class MixedPrecision(nn.Module):

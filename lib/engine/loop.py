@@ -2,6 +2,8 @@
 
 Batches are drawn from (seed, step) and the learning rate is a function of the step, so the loop has no hidden state:
 killed and resumed equals never killed, bit for bit on a CPU.
+
+On a card nothing in a step waits for it: batches are made ahead, and the host looks at the losses every `read_every` steps.
 """
 
 import math
@@ -22,19 +24,28 @@ from lib.core.errors import DivergenceError, Interrupted
 from lib.core.files import fingerprint
 from lib.core.params import checked
 from lib.core.progress import progress
-from lib.engine.device import MixedPrecision, make_fabric
+from lib.engine.device import MixedPrecision, batches, make_fabric
+from lib.renderers.raster_torch import Ahead
+
+
+def read_every(device: torch.device) -> int:
+    """Steps between two looks at the losses: a CPU's are looked at before each step, a card would have to be waited for."""
+    return 20 if device.type == "cuda" else 1
 
 
 class Task(Protocol):
-    """What a run learns: a model, its batches and its loss."""
+    """What a run learns: a model, its batches and its loss.
+
+    A module that it has as `objective` goes to the device with the model.
+    """
 
     model: nn.Module
 
     def batch(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
-        """The batch of that step, a function of (seed, step, rank) alone."""
+        """The process's `lib.core.processes.share` of the batch of (seed, step); called by several threads at once."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Scalar loss; `model` is the task's model as the device wraps it."""
+        """Scalar loss, a mean over the batch, what is not one from `everyone`; `model`: as the device wraps it."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Named validation figures; lower is better."""
@@ -53,6 +64,7 @@ class LoopConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     clip_norm: float | None = None
     threads: int | None = None
+    compile: bool = False  # the network by torch.compile: minutes at the start, for long runs on a card
     checkpoint_every: int = 100
     validate_every: int = 0  # 0: only at the end
     seed: int = 0
@@ -82,8 +94,18 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     fabric = make_fabric()
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    on_card = fabric.device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        task.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=on_card or None
+    )
+    if config.compile:
+        task.model.compile()
+    if on_card:
+        torch.backends.cudnn.benchmark = True
+        task.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, fabric_optimizer = fabric.setup(MixedPrecision(task.model, config.precision), optimizer)
+    if isinstance(objective := getattr(task, "objective", None), nn.Module):
+        objective.to(fabric.device)
     mark = fingerprint({"config": asdict(config), "identity": identity})
     start, history, seconds = 0, [], 0.0
     guard = _DivergenceGuard(name, config)
@@ -106,26 +128,44 @@ def train(task: Task, config: LoopConfig, checkpoint: Path, identity: Any = None
             meta |= {"recent_losses": guard.losses, "best_loss": guard.best}
             save_checkpoint(checkpoint, task.model, optimizer, meta)
 
-    with _stop_requested() as stop:
-        for step in progress(range(start, config.steps), name, total=config.steps, initial=start):
+    unread: list[Tensor] = []
+    every = read_every(fabric.device)
+
+    def read(step: int) -> bool:
+        """Look at the losses up to this step, those of all processes together; whether any of them was asked to stop."""
+        seen = torch.stack([*unread, torch.full_like(unread[0], bool(stop))])
+        if fabric.world_size > 1:
+            seen = fabric.all_reduce(seen, reduce_op="mean")
+        *losses, asked = seen.tolist()
+        for i, loss in enumerate(losses, start=step + 1 - len(unread)):
+            guard.check(i, loss)
+        unread.clear()
+        ahead.check()
+        return asked > 0
+
+    with _stop_requested() as stop, Ahead() as ahead:
+        steps = progress(range(start, config.steps), name, total=config.steps, initial=start)
+        for step, batch in zip(steps, batches(task, fabric, range(start, config.steps)), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            batch = task.batch(step, fabric.global_rank, fabric.world_size)
-            batch = {k: v.to(fabric.device, non_blocking=True) for k, v in batch.items()}
             loss = task.loss(model, batch)
             fabric_optimizer.zero_grad(set_to_none=True)
             fabric.backward(loss)
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
-            guard.check(step, float(loss.detach()))
-            fabric_optimizer.step()
             done = step + 1
-            if config.validate_every and done % config.validate_every == 0 and done < config.steps:
+            last, stopping = done == config.steps, bool(stop) and fabric.world_size == 1  # many stop at the same step
+            validate = config.validate_every > 0 and done % config.validate_every == 0
+            keep = done % config.checkpoint_every == 0
+            unread.append(loss.detach())
+            if last or validate or keep or stopping or len(unread) == every:
+                stopping = read(step)
+            fabric_optimizer.step()
+            if validate and not last:
                 history.append(_validate(task, model, done, guard.recent))
-            if done % config.checkpoint_every == 0 and done < config.steps:
+            if (keep or stopping) and not last:
                 save(done)
-            if stop and done < config.steps:
-                save(done)
+            if stopping and not last:
                 raise Interrupted(f"{name}: stopped at step {done} of {config.steps}; run again to go on from there")
     history.append(_validate(task, model, config.steps, guard.recent))
     spent = seconds + time.perf_counter() - began

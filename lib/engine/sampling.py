@@ -6,20 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.core.processes import share
 from lib.core.views import TARGET_YAW
 from lib.datasets.training.read import TrainingSet
 from lib.datasets.triplets import TripletBatch, TripletSet
 
 
-def draw(
-    rng: np.random.Generator, count: int, batch_size: int, rank: int, world_size: int
-) -> tuple[np.ndarray, torch.Generator]:
-    """A process's share of a batch drawn from `count` items, and a generator of its own for what is random in it.
+def draw(rng: np.random.Generator, count: int, batch_size: int) -> tuple[np.ndarray, torch.Generator]:
+    """A batch drawn from `count` items, and a generator for what else is random in it.
 
-    Every rank draws the whole batch's indices and takes its share, so that the global batch is the same.
+    Every process draws all random numbers and takes its share: the batch is the same however many there are.
     """
     index = rng.choice(count, batch_size, replace=count < batch_size)
-    return index[rank::world_size], torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+    return index, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
 class BatchSampler:
@@ -36,8 +35,8 @@ class BatchSampler:
         self, step: int, rank: int, world_size: int, choose: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The rank's share of the batch of a step. choose: which views to keep, see `TrainingSet.batch`."""
-        share, mirror = draw(self.rng(step), len(self.data), self.batch_size, rank, world_size)
-        return vars(self.data.batch(share, mirror, choose=choose))
+        own = share(self.batch_size, rank, world_size)
+        return vars(self.data.batch(*draw(self.rng(step), len(self.data), self.batch_size), choose=choose, share=own))
 
 
 class TripletSampler:
@@ -49,8 +48,8 @@ class TripletSampler:
     def __call__(self, step: int, rank: int = 0, world_size: int = 1) -> TripletBatch:
         """The rank's share of the batch of a step."""
         rng = np.random.default_rng([self.seed, step])
-        share, generator = draw(rng, len(self.data), self.batch_size, rank, world_size)
-        return self.data.batch(share, generator, mirror=self.mirror)
+        own = share(self.batch_size, rank, world_size)
+        return self.data.batch(*draw(rng, len(self.data), self.batch_size), mirror=self.mirror, share=own)
 
 
 def nearest_views(yaw: Tensor) -> Tensor:

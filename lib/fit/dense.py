@@ -17,12 +17,11 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from lib.core.mesh import vertex_normals
-from lib.core.params import Count, Fraction, NonNegative, Positive, Whole, checked
+from lib.core.params import Count, Field, Fraction, NonNegative, Positive, Whole, checked
 from lib.fit.camera import FitCamera, screen_of
 from lib.fit.descent import levenberg_marquardt
 from lib.fit.joint import (

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.core.constants import constant
 from lib.landmarks.ibug68 import CONTOUR, SWAP68
 from lib.renderers.cameras import scaled_rotation
 
@@ -221,7 +222,7 @@ def mirror_camera(K: Tensor, R: Tensor, t: Tensor, width: float) -> tuple[Tensor
 
     Any leading dimensions: K (..., 3, 3), R (..., 3, 3), t (..., 3). R stays a rotation (M R M with M = diag(-1, 1, 1)).
     """
-    mirror = torch.tensor([-1.0, 1.0, 1.0]).to(R)
+    mirror = constant((-1.0, 1.0, 1.0), R)
     return mirror_calibration(K, width), mirror[:, None] * R * mirror, t * mirror.to(t)
 
 
@@ -235,7 +236,7 @@ def mirror_calibration(K: Tensor, width: float) -> Tensor:
 
 def mirror_weak_camera(scale: Tensor, R: Tensor, t2d: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
     """`mirror_camera` for weak perspective: scale (...,), R (..., 3, 3), t2d (..., 2) px of an image of `width` px."""
-    mirror = torch.tensor([-1.0, 1.0, 1.0]).to(R)
+    mirror = constant((-1.0, 1.0, 1.0), R)
     return scale, mirror[:, None] * R * mirror, torch.stack([width - t2d[..., 0], t2d[..., 1]], -1)
 
 

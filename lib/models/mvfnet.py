@@ -23,7 +23,7 @@ from lib.models.base import Reconstruction, Views
 from lib.models.parts.encoders import FrozenNorm, build_encoder, mlp, start_small
 from lib.morphable.model import FaceModel
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
-from lib.renderers.crossview import PAIRS, PairRenders, render_pairs
+from lib.renderers.crossview import PAIRS, PairRenders, render_pairs, targets
 from lib.renderers.masks import observed_masks, rendered_masks
 from lib.renderers.texture import fill_texture
 
@@ -120,7 +120,9 @@ class MVFNet(FrozenNorm):
         if v != self.n_views:
             raise ValueError(f"this network was made for {self.n_views} views, got {v}")
         flip = torch.arange(v, device=images.device) == (-1 if self.mirror_view is None else self.mirror_view)
-        seen = torch.where(flip[:, None, None, None], images.flip(-1), images) if bool(flip.any()) else images
+        seen = (
+            torch.where(flip[:, None, None, None], images.flip(-1), images) if self.mirror_view is not None else images
+        )
         feature = self.encoder(seen.flatten(0, 1))
         with torch.autocast(images.device.type, enabled=False):  # in bfloat16 a pose is off by a third of a degree
             feature = self.feature(feature.float()).view(b, v, FEATURES)
@@ -158,7 +160,7 @@ class Weights:
     prior: float = 0.0
 
 
-class Supervision:
+class Supervision(nn.Module):
     """3.6.1, equation 6: L_sup = lambda_1 L_landmark + lambda_2 L_pose + lambda_3 L_3DMM + lambda_4 L_reg.
 
     For any number of views, or one (then without the dimension V).
@@ -167,11 +169,14 @@ class Supervision:
     reads = ("images", "landmarks", "scale", "R", "t2d", "alpha", "beta")
     """Of a batch (`lib.datasets.triplets.TripletBatch`)."""
 
-    def __init__(self, face: FaceModel, weights: Weights | None = None) -> None:
-        self.face, self.weights = face, weights or Weights()
-        self.landmark_weights = landmark_weights(self.weights.contour)
+    landmark_weights: Tensor
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __init__(self, face: FaceModel, weights: Weights | None = None) -> None:
+        super().__init__()
+        self.face, self.weights = face, weights or Weights()
+        self.register_buffer("landmark_weights", landmark_weights(self.weights.contour), persistent=False)
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the network on a batch; their sum is L_sup."""
         w, size, landmarks = self.weights, batch["images"].shape[-1], batch["landmarks"]
         p: Prediction = model(batch["images"])
@@ -198,7 +203,7 @@ class Comparison:
     renders: PairRenders
 
 
-class SelfSupervision:
+class SelfSupervision(nn.Module):
     """3.6.2, equation 9: L_self-sup = lambda_5 L_landmark + lambda_6 L_photo + lambda_7 L_align.
 
     Args:
@@ -213,6 +218,12 @@ class SelfSupervision:
     reads = ("images", "landmarks")
     """Of a batch: images (B, V, 3, S, S) in [0, 1], landmarks (B, V, 68, 2) px, detected."""
 
+    index: Tensor
+    faces: Tensor
+    landmarks: Tensor
+    landmark_weights: Tensor
+    texture: Tensor
+
     def __init__(
         self,
         face: FaceModel,
@@ -222,17 +233,20 @@ class SelfSupervision:
         pairs: Sequence[tuple[int, int]] = PAIRS,
         mixed: bool = False,
     ) -> None:
+        super().__init__()
         self.weights = w = weights or Weights()
         self.by = {"landmark": w.lambda_5, "photo": w.lambda_6, "align": w.lambda_7}
         if w.lambda_7 > 0 and flow is None:
             raise ValueError("the alignment loss has a weight but no flow estimator was given")
         self.face, self.flow, self.size, self.pairs, self.mixed = face, flow, size, tuple(pairs), mixed
-        self.index = face.textured_region()
-        self.faces = face.faces_among(self.index)
-        self.landmarks = torch.searchsorted(self.index, face.landmarks).clamp(max=len(self.index) - 1)
-        if not torch.equal(self.index[self.landmarks], face.landmarks):
+        index = face.textured_region()
+        landmarks = torch.searchsorted(index, face.landmarks).clamp(max=len(index) - 1)
+        if not torch.equal(index[landmarks], face.landmarks):
             raise ValueError("landmarks of the face model lie outside what is rendered")
-        self.landmark_weights, self.texture = landmark_weights(w.contour), fill_texture(size)
+        buffers = {"index": index, "faces": face.faces_among(index), "landmarks": landmarks}
+        buffers |= {"landmark_weights": landmark_weights(w.contour), "texture": fill_texture(size)}
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
 
     def compare(
         self, vertices: Tensor, cameras: WeakPerspectiveCamera, images: Tensor, landmarks: Tensor
@@ -242,12 +256,12 @@ class SelfSupervision:
         Arguments as in :meth:`terms`. No gradient passes through the masks.
         """
         shape = self._textured(vertices)
-        renders = render_pairs(shape, self.faces.to(shape.device), images, cameras, self.pairs)
+        renders = render_pairs(shape, self.faces, images, cameras, self.pairs)
         with torch.no_grad():
             projected = renders.screen[:, :, self.landmarks, :2]
             m_rendered = rendered_masks(renders.covered, projected, self.pairs)
             m_observed = observed_masks(renders.covered, images, landmarks, self.pairs)
-        observed = images[:, [target for target, _ in self.pairs]]
+        observed = images[:, targets(self.pairs, images)]
         return Comparison(observed, renders.image, m_observed, m_rendered, renders)
 
     def of_pairs(self, c: Comparison) -> dict[str, Tensor]:
@@ -286,11 +300,9 @@ class SelfSupervision:
         """Terms times their lambdas; the sum is L_self-sup."""
         return {name: self.by[name] * value for name, value in terms.items()}
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of a network on a batch (see ``reads``), and the prior where it weighs."""
         p: Prediction = model(batch["images"])
-        if isinstance(self.flow, nn.Module):
-            self.flow.to(p.alpha.device)
         shape = self.face.vertices(p.alpha, p.beta, self.index)
         terms = self.weighted(self.terms(shape, p.camera, batch["images"], batch["landmarks"]))
         return terms | ({"prior": self.weights.prior * regularisation(p.alpha, p.beta)} if self.weights.prior else {})

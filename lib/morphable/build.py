@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from lib.core.command import argument, command
-from lib.core.params import Fraction, checked, from_dict, section
+from lib.core.params import Field, Fraction, checked, from_dict, section
 from lib.core.progress import log
 from lib.morphable.anny import anatomy
 from lib.morphable.anny.normalise import PUPIL_DISTANCE, make_population, raw_mean

@@ -4,10 +4,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from lib.core.errors import InputError
-from lib.core.params import Count, checked, from_dict, load_params
+from lib.core.params import Count, Field, checked, from_dict, load_params
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
 from lib.morphable import FaceModel

@@ -20,7 +20,7 @@ class Step:
     cores: str = "1"  # a number, "half" or "all"
     paper: str = ""
     label: str = ""  # how it is called on screen and in timings, where DVC's name says less
-    gpus: str = ""  # cards that it asks a cluster for; nothing: it always runs here
+    remote: str = ""  # cards that it asks a cluster for; nothing: it always runs here
     height: int = 0  # stages on the longest way from here to the end
     stage: Any = field(default=None, repr=False)  # DVC's
 
@@ -55,8 +55,8 @@ def read_graph() -> dict[str, Step]:
     for order, stage in enumerate(stages):
         meta = {key: str(value) for key, value in (stage.meta or {}).items()}
         needs = {other.addressing for other in graph.successors(stage)}
-        cores, paper, label, gpus = (meta.get(name, "") for name in ("cores", "paper", "label", "gpus"))
-        steps[stage.addressing] = Step(stage.addressing, order, needs, cores or "1", paper, label, gpus, stage=stage)
+        cores, paper, label, remote = (meta.get(name, "") for name in ("cores", "paper", "label", "remote"))
+        steps[stage.addressing] = Step(stage.addressing, order, needs, cores or "1", paper, label, remote, stage=stage)
     return with_heights(steps)
 
 

@@ -4,7 +4,6 @@ lib/engine/CLUSTER.md says what is shipped, what machines keep, and what happens
 """
 
 import contextlib
-import json
 import os
 import select
 import shutil
@@ -192,17 +191,19 @@ def run(step: Step, cluster: Cluster, executable: str, command: str, **given: An
     from dvc.stage.exceptions import StageCmdFailedError
 
     ray = connect(cluster.address)
-    actor = ray.remote(num_cpus=cluster.cores, num_gpus=cluster.cards * float(step.gpus))(Run)
+    actor = ray.remote(num_cpus=cluster.cores, num_gpus=cluster.cards * float(step.remote))(Run)
+    code = commit()
+    environment = stage_environment(cluster.cores) | {"COMMIT": "changed since " * bool(code["dirty"]) + code["commit"]}
     for left in (3, 2, 1, 0):
         try:
-            code = _attempt(ray, actor.remote(), step.stage, command, stage_environment(cluster.cores))
+            status = _attempt(ray, actor.remote(), step.stage, command, environment)
             break
         except ray.exceptions.RayActorError as error:
             print(f"its machine was lost: {str(error).splitlines()[0]}", flush=True)
             if not left:
                 raise InputError(step.label, "lost four machines", "too little memory there? `ray status`") from error
-    if code:
-        raise StageCmdFailedError(command, code)
+    if status:
+        raise StageCmdFailedError(command, status)
 
 
 def _attempt(ray: Any, far: Any, stage: Any, command: str, environment: dict[str, str]) -> int:
@@ -228,7 +229,7 @@ def _attempt(ray: Any, far: Any, stage: Any, command: str, environment: dict[str
         if key in lacking:
             send([name], key)
     send(begun)
-    ask("start", contents, command, environment | {"PIPELINE_COMMIT": json.dumps(commit())})
+    ask("start", contents, command, environment)
     stops: list[float] = []
     signal.signal(signal.SIGINT, lambda number, frame: stops.append(time.monotonic()))
     code, seen, told = None, 0.0, 0

@@ -58,7 +58,7 @@ class Scheduler:
         started = False
         while not self.stopping and not self.failed:
             busy = {running.step.name for running in self.running.values()}
-            away = {name for name, step in self.steps.items() if self.cluster and step.gpus}
+            away = {name for name, step in self.steps.items() if self.cluster and step.remote}
             free = self.jobs - sum(self.steps[name].width(self.jobs) for name in busy - away)
             waiting = [step for name, step in self.steps.items() if name not in self.done | busy]
             local = [step for step in waiting if step.name not in away]

@@ -20,6 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lib.core.constants import constant
+
 __all__ = [
     "Camera",
     "PerspectiveCamera",
@@ -119,7 +121,7 @@ def scaled_rotation(affine: Tensor) -> tuple[Tensor, Tensor]:
 
 def _flip(X: Tensor) -> Tensor:
     """FLIP @ X for points in the last dimension: view frame (y up, z to viewer) <-> camera frame (y down, z forward)."""
-    return X * X.new_tensor([1.0, -1.0, -1.0])
+    return X * constant((1.0, -1.0, -1.0), X)
 
 
 @dataclass

@@ -23,12 +23,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lib.core.constants import indices
 from lib.core.views import FRONT, LEFT, RIGHT
 from lib.renderers.cameras import WeakPerspectiveCamera
 from lib.renderers.rasterize import Covered, covered_pixels, visible_faces
 from lib.renderers.texture import sample_image
 
-__all__ = ["PAIRS", "PairRenders", "Sampling", "render_pairs"]
+__all__ = ["PAIRS", "PairRenders", "Sampling", "render_pairs", "targets"]
 
 PAIRS = ((FRONT, LEFT), (FRONT, RIGHT), (LEFT, FRONT), (RIGHT, FRONT))
 """(target, source) of the four pairs (I_B, I_A->B), (I_B, I_C->B), (I_A, I_B->A), (I_C, I_B->C); views 0 front (B),
@@ -49,6 +50,11 @@ class PairRenders:
     covered: Tensor
     face_id: Tensor
     screen: Tensor
+
+
+def targets(pairs: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """(P,) int64 index of the target view of each pair, on the device of ``like``."""
+    return indices(tuple(target for target, _ in pairs), like)
 
 
 def render_pairs(
@@ -81,15 +87,16 @@ def render_pairs(
         )
     n = vertices.shape[1]
     screen = cameras.project(vertices.repeat_interleave(v, 0)).view(b, v, n, 3)
-    targets = sorted({target for target, _ in pairs})
-    seen = screen[:, targets].reshape(-1, n, 3)
-    found = visible_faces(seen, faces, (size, size), backend, perspective=False, cull_backfaces=True)
+    seen = indices(tuple(sorted({target for target, _ in pairs})), screen)
+    found = visible_faces(
+        screen[:, seen].reshape(-1, n, 3), faces, (size, size), backend, perspective=False, cull_backfaces=True
+    )
     face_id = found.new_full((b, v, size, size), -1)
-    face_id[:, targets] = found.view(b, len(targets), size, size)
+    face_id[:, seen] = found.view(b, len(seen), size, size)
     out: dict[int, Tensor] = {}
-    for target in targets:
+    for target in sorted({target for target, _ in pairs}):
         wanted = [k for k, (t, _) in enumerate(pairs) if t == target]
-        sources = [pairs[k][1] for k in wanted]
+        sources = indices(tuple(pairs[k][1] for k in wanted), screen)
         # of covered pixels alone: whole images of barycentrics, as ``rasterize`` gives, cost more than the rendering
         surface = covered_pixels(face_id[:, target], screen[:, target], faces, perspective=False)
         image = _textured(surface, face_id[:, target] >= 0, screen[:, sources, :, :2], images[:, sources], sampling)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["domain_transform"]
 
@@ -101,12 +102,23 @@ def _filter_torch(v: Tensor, guide: Tensor, sigma_s: float, sigma_r: float, iter
     for i in range(iterations):
         sigma = sigma_s * math.sqrt(3.0) * 2.0 ** (iterations - 1 - i) / math.sqrt(4.0**iterations - 1.0)
         feed_right, feed_below = ((-math.sqrt(2.0) / sigma * d).exp() for d in (right, below))
-        for x in range(1, v.shape[2]):
-            v[:, :, x] += feed_right[:, :, x - 1] * (v[:, :, x - 1] - v[:, :, x])
-        for x in range(v.shape[2] - 2, -1, -1):
-            v[:, :, x] += feed_right[:, :, x] * (v[:, :, x + 1] - v[:, :, x])
-        for y in range(1, v.shape[1]):
-            v[:, y] += feed_below[:, y - 1] * (v[:, y - 1] - v[:, y])
-        for y in range(v.shape[1] - 2, -1, -1):
-            v[:, y] += feed_below[:, y] * (v[:, y + 1] - v[:, y])
+        v = _both_ways(v, feed_right)
+        v = _both_ways(v.mT, feed_below.mT).mT
     return v
+
+
+def _both_ways(v: Tensor, feed: Tensor) -> Tensor:
+    """v (B, H, W) filtered along its rows to the right, then to the left; feed (B, H, W - 1) between neighbours."""
+    v = _recurse(v, pad(feed, (1, 0)))
+    return _recurse(v.flip(-1), pad(feed.flip(-1), (1, 0))).flip(-1)
+
+
+def _recurse(v: Tensor, feed: Tensor) -> Tensor:
+    """y[x] = v[x] + feed[x] (y[x - 1] - v[x]) along rows, in log2(W) steps instead of W (Hillis and Steele 1986)."""
+    value, share = (1 - feed) * v, feed  # y[x] = value[x] + share[x] y[x - reach]
+    reach = 1
+    while reach < v.shape[-1]:
+        value = value + share * pad(value[..., :-reach], (reach, 0))
+        share = share * pad(share[..., :-reach], (reach, 0))
+        reach *= 2
+    return value

@@ -2,11 +2,27 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-__all__ = ["DEFAULT_NEAR", "Fragments"]
+__all__ = ["DEFAULT_NEAR", "Fragments", "shown_pixels"]
 
 DEFAULT_NEAR = 1.0  # mm
+
+
+def may_ask(x: Tensor) -> bool:
+    """Whether the host may ask how much there is to do, as `nonzero` does: not a card, for which it would have to wait."""
+    return x.device.type == "cpu"
+
+
+def shown_pixels(face_id: Tensor) -> Tensor:
+    """(P,) int64: flat indices of the covered pixels of face_id (B, H, W) into a (B * H * W) image.
+
+    On a card all pixels, where those that are not covered weigh nothing (bary is zero): see `may_ask`.
+    """
+    if may_ask(face_id):
+        return face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+    return torch.arange(face_id.numel(), device=face_id.device)
 
 
 @dataclass
@@ -30,7 +46,7 @@ class Fragments:
 
     @property
     def pixels(self) -> Tensor:
-        """(P,) int64: flat indices of covered pixels into a (B * H * W) image; computed once."""
+        """(P,) int64: `shown_pixels`, computed once."""
         if self._pixels is None:
-            self._pixels = self.face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+            self._pixels = shown_pixels(self.face_id)
         return self._pixels

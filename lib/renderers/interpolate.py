@@ -9,10 +9,10 @@ __all__ = ["gather_corners", "interpolate", "interpolate_pixels", "scatter_pixel
 
 
 def gather_corners(frag: Fragments, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Image (P,) and vertex indices (P, 3) of the visible face of each covered pixel (``frag.pixels``)."""
+    """Image (P,) and vertex indices (P, 3) of the visible face of each of ``frag.pixels``."""
     _, h, w = frag.face_id.shape
     pixels = frag.pixels
-    corners = faces.to(pixels.device, torch.int64)[frag.face_id.reshape(-1)[pixels]]
+    corners = faces.to(pixels.device, torch.int64)[frag.face_id.reshape(-1)[pixels].clamp(min=0)]
     return torch.div(pixels, h * w, rounding_mode="floor"), corners
 
 

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lib.core.constants import indices
 from lib.core.views import FRONT, LEFT, RIGHT
-from lib.renderers.crossview import PAIRS
+from lib.renderers.crossview import PAIRS, targets
 from lib.renderers.domain_transform import domain_transform
 
 __all__ = ["covisible_side", "observed_masks", "rendered_masks", "snap_to_edges"]
@@ -58,7 +59,7 @@ def covisible_side(landmarks: Tensor, pairs: Sequence[tuple[int, int]], size: in
         p, d, n = points[:, target], axis[:, target], across[:, target]
         lateral = coordinate(n)
         if target == FRONT:
-            knots = p[:, [INNER_BROW[side], NOSE_TIP, LOWER_LIP]]
+            knots = p[:, indices((INNER_BROW[side], NOSE_TIP, LOWER_LIP), p)]
             s, b = (knots @ d[..., None])[..., 0], (knots @ n[..., None])[..., 0]  # along and across, (B, 3)
             slope = (b[:, 1:] - b[:, :-1]) / (s[:, 1:] - s[:, :-1]).clamp(min=1e-3 * size)
             along = coordinate(d)
@@ -77,7 +78,7 @@ def rendered_masks(covered: Tensor, landmarks: Tensor, pairs: Sequence[tuple[int
 
     covered: (B, V, S, S) bool, pixels of each view that the mesh covers; landmarks: (B, V, 68, 2) px, projected vertices.
     """
-    return covered[:, [target for target, _ in pairs]] & covisible_side(landmarks, pairs, covered.shape[-1])
+    return covered[:, targets(pairs, covered)] & covisible_side(landmarks, pairs, covered.shape[-1])
 
 
 def snap_to_edges(
@@ -106,4 +107,4 @@ def observed_masks(
     observed; landmarks: (B, V, 68, 2) px, detected.
     """
     snapped = snap_to_edges(covered.flatten(0, 1), images.flatten(0, 1), sigma_s, sigma_r, backend).view_as(covered)
-    return snapped[:, [target for target, _ in pairs]] & covisible_side(landmarks, pairs, covered.shape[-1])
+    return snapped[:, targets(pairs, snapped)] & covisible_side(landmarks, pairs, covered.shape[-1])

@@ -4,17 +4,55 @@ The rules are those of ``rasterize.py``. Faces are cut into the pixel rows of th
 columns are an interval, found by solving the three edge functions for the column; the intervals are expanded to pixels,
 and these are reduced with one integer minimum over a key whose high half is the order-preserving bit pattern of the
 float32 depth and whose low half is the face index.
+
+How many rows and pixels that makes only the device knows. Usually the host asks, and so waits for a card. Within
+:class:`Ahead` it does not: the lists have fixed lengths, and whether all found room is asked later.
 """
 
+from collections.abc import Iterator
 from functools import reduce
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-__all__ = ["visible_faces_torch"]
+from lib.renderers.fragments import may_ask
+
+__all__ = ["Ahead", "visible_faces_torch"]
 
 CHUNK = {"cpu": 1 << 18, "other": 1 << 21}  # rows or pixels held at once, about 200 bytes each (a CPU's cache is small)
+LAYERS = 6
+"""Room within `Ahead`: so many faces over every pixel, on average over a batch; a head that fills its image has about four."""
 _EMPTY = torch.iinfo(torch.int64).max
+
+
+class Ahead:
+    """A context in which the host does not wait for a card that rasterises, so that a training loop can run ahead of it.
+
+    Every batch has room for `LAYERS` faces over each pixel. :meth:`check`, called where the host waits anyway, says whether that
+    was enough. On a CPU nothing changes.
+    """
+
+    current: ClassVar["Ahead | None"] = None
+    _lacking: Tensor | None = None
+
+    def __enter__(self) -> Self:
+        Ahead.current = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        Ahead.current = None
+
+    def note(self, lacking: Tensor) -> None:
+        """Remember by how much (a scalar on the device) a list was too short; negative where it was not."""
+        self._lacking = lacking if self._lacking is None else torch.maximum(self._lacking, lacking)
+
+    def check(self) -> None:
+        """RuntimeError if a batch since the last call was drawn incompletely; waits for the device."""
+        lacking, self._lacking = self._lacking, None
+        if lacking is not None and int(lacking) > 0:
+            raise RuntimeError(f"a batch of meshes lacked room for {int(lacking)} entries: raise LAYERS of {__name__}")
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
@@ -39,18 +77,31 @@ def _bounding_boxes(tri: Tensor, ok: Tensor, size: tuple[int, int]) -> tuple[Ten
     return first[0], first[1], count[0], count[1]
 
 
-def _expand(counts: Tensor, start: int, stop: int, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Entries start..stop-1 of the list that repeats item i ``counts[i]`` times: (item, number within the item).
+def _expand(counts: Tensor, chunk: int, room: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """The list that repeats item i ``counts[i]`` times (M,) int64, in parts: (item, number within the item).
 
-    ``counts`` (M,) int64, ``ends`` (M,) = cumsum(counts).
+    room: None for parts of ``chunk`` entries, for which the host asks the device; else one part of this length: what finds
+    no room is noted, and what is left goes to the last item, whose numbers then go on beyond its count.
     """
-    bounds = torch.tensor([start, stop - 1], device=ends.device)
-    lo, hi = torch.searchsorted(ends, bounds, right=True).tolist()
-    begins = ends[lo : hi + 1] - counts[lo : hi + 1]
-    share = ends[lo : hi + 1].clamp(max=stop) - begins.clamp(min=start)
-    item = torch.repeat_interleave(torch.arange(lo, hi + 1, device=ends.device), share, output_size=stop - start)
-    first = torch.repeat_interleave(begins, share, output_size=stop - start)
-    return item, torch.arange(start, stop, device=ends.device) - first
+    ends = counts.cumsum(0)
+    if room is not None and Ahead.current is not None:
+        Ahead.current.note(ends[-1] - room)
+        ends = ends.clamp(max=room)
+        ends[-1:].fill_(room)
+        begins = pad(ends[:-1], (1, 0))
+        item = torch.repeat_interleave(ends - begins, output_size=room)
+        yield item, torch.arange(room, device=ends.device) - begins.index_select(0, item)
+        return
+    total = int(ends[-1])
+    for start in range(0, total, chunk):
+        stop = min(start + chunk, total)
+        bounds = torch.tensor([start, stop - 1], device=ends.device)
+        lo, hi = torch.searchsorted(ends, bounds, right=True).tolist()
+        begins = ends[lo : hi + 1] - counts[lo : hi + 1]
+        share = ends[lo : hi + 1].clamp(max=stop) - begins.clamp(min=start)
+        item = torch.repeat_interleave(torch.arange(lo, hi + 1, device=ends.device), share, output_size=stop - start)
+        first = torch.repeat_interleave(begins, share, output_size=stop - start)
+        yield item, torch.arange(start, stop, device=ends.device) - first
 
 
 def visible_faces_torch(
@@ -80,21 +131,27 @@ def visible_faces_torch(
     ok = drawable[:, index[:, 0]] & drawable[:, index[:, 1]] & drawable[:, index[:, 2]]
     ok &= area.isfinite() & (area < 0 if cull_backfaces else area != 0)
     col0, row0, cols, rows = _bounding_boxes(tri, ok, (h, w))
-    image, face = (cols * rows > 0).nonzero(as_tuple=True)
+    counts = torch.where(cols > 0, rows, 0).flatten()
 
     buffer = torch.full((b * h * w,), _EMPTY, dtype=torch.int64, device=device)
-    if image.numel():
+    rooms: tuple[int | None, int | None] = None, None  # for rows and for pixels
+    if Ahead.current is not None and not may_ask(screen):
+        rooms = b * (len(index) + h * w), LAYERS * b * h * w
+        drawn = torch.arange(len(counts), device=device)
+    else:
+        drawn = counts.nonzero().squeeze(-1)
+    if drawn.numel():
+        image, face = torch.div(drawn, len(index), rounding_mode="floor"), drawn % len(index)
         setup = _face_setup(tri[image, face], nearness[image[:, None], index[face]], index[face], area[image, face])
         first_row, first_col = row0[image, face], col0[image, face]
-        counts, last_col = rows[image, face], first_col + cols[image, face] - 1
-        ends = counts.cumsum(0)
-        total = int(ends[-1])
-        for start in range(0, total, chunk):
-            item, k = _expand(counts, start, min(start + chunk, total), ends)
+        counts, last_col = counts[drawn], first_col + cols[image, face] - 1
+        for item, k in _expand(counts, chunk, rooms[0]):
             row = first_row.index_select(0, item) + k
             s = [x.index_select(0, item) for x in setup]
             low, high = _row_intervals(s, row, first_col[item], last_col[item])
-            _draw(buffer, s, (face[item], image[item] * h + row, row), low, high, w, chunk)
+            if rooms[0] is not None:
+                high = torch.where(k < counts.index_select(0, item), high, -1)
+            _draw(buffer, s, (face[item], image[item] * h + row, row), low, high, w, chunk, rooms[1])
     return torch.where(buffer == _EMPTY, -1, buffer & 0x7FFFFFFF).reshape(b, h, w)
 
 
@@ -152,26 +209,29 @@ def _draw(
     high: Tensor,
     width: int,
     chunk: int,
+    room: int | None,
 ) -> None:
     """Put the pixels low..high of each row (R,) into the z-buffer; ``where`` = face, row of the buffer, image row."""
-    filled = (high >= low).nonzero().squeeze(-1)
-    if filled.numel() == 0:
-        return
-    face, buffer_row, row = (x.index_select(0, filled) for x in where)
-    low = low[filled]
-    u0, v0, q0, q_du, q_dv = (x.index_select(0, filled) for x in s[12:])
+    counts = (high - low + 1).clamp(min=0)
+    s, (face, buffer_row, row) = s[12:], where
+    if room is None:
+        filled = counts.nonzero().squeeze(-1)
+        if filled.numel() == 0:
+            return
+        counts, low, *s = (x.index_select(0, filled) for x in (counts, low, *s))
+        face, buffer_row, row = (x.index_select(0, filled) for x in (face, buffer_row, row))
+    u0, v0, q0, q_du, q_dv = s
     q_row = q_dv * (row.to(q0.dtype) + 0.5 - v0) + q0
-    counts = high[filled] - low + 1
-    ends = counts.cumsum(0)
-    total = int(ends[-1])
-    for start in range(0, total, chunk):
-        item, k = _expand(counts, start, min(start + chunk, total), ends)
+    for item, k in _expand(counts, chunk, room):
         low_k, q_row_k, q_du_k, u0_k, face_k, row_k = (
             x.index_select(0, item) for x in (low, q_row, q_du, u0, face, buffer_row)
         )
         col = low_k + k
-        nearness = q_row_k + q_du_k * (col.to(q0.dtype) + 0.5 - u0_k)
-        buffer.scatter_reduce_(0, row_k * width + col, _depth_key(nearness) | face_k, "amin")
+        key = _depth_key(q_row_k + q_du_k * (col.to(q0.dtype) + 0.5 - u0_k)) | face_k
+        pixel = row_k * width + col
+        if room is not None:  # what only fills the room is spread over the buffer and changes nothing
+            key, pixel = torch.where(k < counts.index_select(0, item), key, _EMPTY), pixel % len(buffer)
+        buffer.scatter_reduce_(0, pixel, key, "amin")
 
 
 def _depth_key(nearness: Tensor) -> Tensor:

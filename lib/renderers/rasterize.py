@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.renderers import raster_pytorch3d
-from lib.renderers.fragments import DEFAULT_NEAR, Fragments
+from lib.renderers.fragments import DEFAULT_NEAR, Fragments, may_ask, shown_pixels
 from lib.renderers.raster_numba import rasterize_numba
 from lib.renderers.raster_torch import visible_faces_torch
 
@@ -124,7 +124,7 @@ def rasterize(
         :class:`Fragments` on ``screen``'s device; bary and depth in its dtype and differentiable to it.
 
     Raises:
-        ValueError: wrong shapes, vertex indices out of range, image size or near plane not positive.
+        ValueError: wrong shapes, vertex indices out of range (a card asserts that itself), image size or near plane <= 0.
         InputError: an unknown backend, or one that is not installed.
     """
     exact = screen.dtype == torch.float32 and not (torch.is_grad_enabled() and screen.requires_grad)
@@ -160,7 +160,9 @@ def visible_faces(
 @dataclass
 class Covered:
     """The P covered pixels of a batch: pixels (P,), flat indices into a (B * H * W) image; image (P,), the number of theirs;
-    corners (P, 3), the vertices of the face that each shows; bary (P, 3) and depth (P,) there, differentiable."""
+    corners (P, 3), the vertices of the face that each shows; bary (P, 3) and depth (P,) there, differentiable.
+
+    On a card all pixels, with bary and depth zero where nothing is: see `shown_pixels`."""
 
     pixels: Tensor
     image: Tensor
@@ -172,16 +174,22 @@ class Covered:
 def covered_pixels(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Covered:
     """Barycentrics and depth, differentiable to ``screen`` (B, N, 3), for known visible faces (B, H, W) int64."""
     _, h, w = face_id.shape
-    pixels = face_id.reshape(-1).ge(0).nonzero().squeeze(-1)
+    pixels = shown_pixels(face_id)
     image = torch.div(pixels, h * w, rounding_mode="floor")
     within = pixels - image * (h * w)
     row = torch.div(within, w, rounding_mode="floor")
     px = (within - row * w).to(screen.dtype) + 0.5
     py = row.to(screen.dtype) + 0.5
-    corners = faces.to(screen.device, torch.int64)[face_id.reshape(-1)[pixels]]
+    face = face_id.reshape(-1)[pixels]
+    corners = faces.to(screen.device, torch.int64)[face.clamp(min=0)]
     index = (corners + (image * screen.shape[1])[:, None]).reshape(-1)
     tri = screen.reshape(-1, 3).index_select(0, index).reshape(-1, 3, 3)
-    return Covered(pixels, image, corners, *barycentric(tri, px, py, perspective))
+    if may_ask(screen):
+        return Covered(pixels, image, corners, *barycentric(tri, px, py, perspective))
+    covered = face >= 0
+    some = 1 + torch.eye(3, dtype=tri.dtype, device=tri.device)  # a triangle whose weights and gradients are finite
+    bary, depth = barycentric(torch.where(covered[:, None, None], tri, some), px, py, perspective)
+    return Covered(pixels, image, corners, torch.where(covered[:, None], bary, 0.0), torch.where(covered, depth, 0.0))
 
 
 def attach_barycentrics(face_id: Tensor, screen: Tensor, faces: Tensor, perspective: bool) -> Fragments:
@@ -216,7 +224,7 @@ def _check(screen: Tensor, faces: Tensor, image_size: tuple[int, int], near: flo
         raise ValueError(f"screen must be a float tensor (B, N, 3), got {tuple(screen.shape)} {screen.dtype}")
     if faces.ndim != 2 or faces.shape[-1] != 3 or faces.is_floating_point() or faces.dtype == torch.bool:
         raise ValueError(f"faces must be an integer tensor (F, 3), got {tuple(faces.shape)} {faces.dtype}")
-    if faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= screen.shape[1]):
+    if may_ask(faces) and faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= screen.shape[1]):
         raise ValueError(f"faces index vertices outside 0..{screen.shape[1] - 1}")
     h, w = (int(x) for x in image_size)
     if h <= 0 or w <= 0:

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from lib.core.constants import constant
+
 __all__ = ["SH_C", "ambient_light", "directional_light", "sh_basis", "sh_from_radiance", "shade"]
 
 # Normalisation of the basis: band 0; band 1; band 2 xy, yz, xz; band 2 zz; band 2 xx-yy
@@ -60,7 +62,7 @@ def sh_from_radiance(radiance: Tensor) -> Tensor:
 
     Convolution with the clamped cosine over pi: bands scale by 1, 2/3, 1/4 (Ramamoorthi and Hanrahan, eq. 8, over pi).
     """
-    return radiance * radiance.new_tensor([1.0] + [2 / 3] * 3 + [1 / 4] * 5)[:, None]
+    return radiance * constant((1.0, *[2 / 3] * 3, *[1 / 4] * 5), radiance)[:, None]
 
 
 def ambient_light(batch: int, level: float = 1.0, like: Tensor | None = None) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.core.constants import constant
+
 __all__ = ["NOMINAL_SIZE", "fill_texture", "sample_image"]
 
 NOMINAL_SIZE = 224
@@ -23,7 +25,7 @@ def sample_image(image: Tensor, uv: Tensor, padding: str = "border") -> Tensor:
     if image.ndim != 4 or uv.ndim != 3 or uv.shape[0] != image.shape[0] or uv.shape[-1] < 2:
         raise ValueError(f"expected image (B, C, H, W) and uv (B, N, 2): {tuple(image.shape)}, {tuple(uv.shape)}")
     h, w = image.shape[-2:]
-    grid = 2.0 * uv[..., :2] / uv.new_tensor([w, h]) - 1.0  # align_corners=False: -1 is the image's left edge, u = 0
+    grid = 2.0 * uv[..., :2] / constant((w, h), uv) - 1.0  # align_corners=False: -1 is the image's left edge, u = 0
     samples = F.grid_sample(
         image, grid[:, None].to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False
     )

@@ -1,6 +1,8 @@
 """Parameters: wrong names and types are refused with the place; profiles switch without losing hand edits."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -153,3 +155,41 @@ def test_input_error_survives_a_process_boundary():
     again = pickle.loads(pickle.dumps(error))
     assert (again.path, again.expected, again.advice, str(again)) == ("a/b.npz", "an archive", "build it", str(error))
     assert str(InputError("x", "y")) == "x: y"
+
+
+BARE = """
+import sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "pydantic":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_without_pydantic_dataclasses_are_filled_alike_and_names_are_checked():
+    """A bare machine with a card: the same objects from every profile, the same words for unknown and missing names."""
+    lines = """
+from lib.core.errors import InputError
+from lib.core.params import PROFILES, from_dict, load_params, section
+from lib.engine.loop import LoopConfig
+from lib.pipeline.schema import further
+for profile in PROFILES:
+    params = load_params(f"lib/profiles/{profile}.yaml")
+    for place, cls in sorted(further().items()):
+        if place.startswith(("data", "face_model")) and not place.endswith("scanner"):
+            print(from_dict(cls, section(params, place)))
+    print(from_dict(LoopConfig, params["flow"]["loop"]))
+values = {"n_subjects": 3, "scanner": {}}
+for change in ({}, {"scaner": {}}, {"scanner": {"nois": 1}}, {"scanner": 3}, {"n_subjects": ...}):
+    try:
+        print(from_dict(further()["data.micc"], {k: v for k, v in (values | change).items() if v != ...}))
+    except InputError as error:
+        print(error)
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", head + lines], capture_output=True, text=True, check=True)
+        for head in ("", BARE)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert "did you mean scanner" in runs[1].stdout and "n_subjects: missing" in runs[1].stdout

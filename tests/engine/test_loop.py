@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 
 from lib.core.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from lib.core.errors import DivergenceError, InputError, Interrupted
+from lib.engine import loop
+from lib.engine.device import made_ahead
 from lib.engine.loop import LoopConfig, learning_rate, train
 
 
@@ -88,6 +92,48 @@ def test_mixed_precision_rounds_activations_and_leaves_inputs_alone(tmp_path: Pa
     assert set(seen[::2]) == {torch.float32} and set(seen[1::2]) == {torch.bfloat16}
     with pytest.raises(ValueError, match="precision"):
         train(ProbeTask(), config(steps=1, precision="16-mixed"), tmp_path / "d.safetensors")
+
+
+def test_batches_are_made_ahead_in_order_and_only_a_few() -> None:
+    begun: list[int] = []
+
+    def make(step: int) -> int:
+        time.sleep(0.002 * (step % 3))
+        begun.append(step)
+        return step * step
+
+    coming = made_ahead(make, range(3, 40), makers=3)
+    assert [next(coming) for _ in range(4)] == [9, 16, 25, 36]
+    assert max(begun) <= 3 + 4 + 2 * 3
+    coming.close()  # a loop that was interrupted leaves no thread at work
+    few = len(begun)
+    time.sleep(0.03)
+    assert len(begun) == few
+    assert list(made_ahead(make, range(5))) == [0, 1, 4, 9, 16] and not list(made_ahead(make, range(0)))
+
+
+def test_losses_read_late_stop_a_run_and_give_the_same_history(tmp_path: Path, monkeypatch) -> None:
+    """As on a card: the host looks at many losses together."""
+
+    class Late(ToyTask):
+        def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+            return super().loss(model, batch) * (float("nan") if len(self.seen) == 13 else 1.0)
+
+    settings = config(validate_every=8)
+    expected = train(ToyTask(), settings, tmp_path / "a.safetensors")["history"]
+    monkeypatch.setattr(loop, "read_every", lambda _: 20)
+    assert train(ToyTask(), settings, tmp_path / "b.safetensors")["history"] == expected
+    with pytest.raises(DivergenceError, match="nan at step 12"):
+        train(Late(), config(checkpoint_every=50), tmp_path / "c.safetensors")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    plain, compiled = ToyTask(), ToyTask()
+    train(plain, config(steps=5), tmp_path / "a.safetensors")
+    train(compiled, config(steps=5, compile=True), tmp_path / "b.safetensors")
+    for (name, a), b in zip(plain.model.state_dict().items(), compiled.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_a_checkpoint_of_another_configuration_is_not_taken_up(tmp_path: Path) -> None:

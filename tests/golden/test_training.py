@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lib.core.checkpoint import save_weights
+from lib.core.errors import InputError
 from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, Task, train
@@ -73,7 +74,12 @@ def check_batches(task: Task) -> None:
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
     assert all(2 * len(half[k]) == len(first[k]) for half in halves for k in first)
-    assert not all(torch.equal(halves[0][k], halves[1][k]) for k in first)
+    for key, whole in first.items():
+        parts, rows = (x.reshape(len(whole), -1).double() for x in (torch.cat([half[key] for half in halves]), whole))
+        apart = torch.cdist(parts, rows, compute_mode="donot_use_mm_for_euclid_dist")
+        assert torch.maximum(apart.amin(0), apart.amin(1)).max() < 1e-3, key
+    with pytest.raises(InputError, match=r"batch_size: a multiple of the 5 processes"):
+        task.batch(1, 0, 5)
 
 
 def pin(golden: Golden, name: str, task: Task, loop: LoopConfig) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from lib.core.code import closure, imports, notebook_hash
 from lib.core.errors import InputError
-from lib.core.params import load_params, section
+from lib.core.params import PROFILES, load_params, section
 from lib.pipeline import code
 from lib.pipeline.graph import read_graph
 
@@ -107,7 +107,7 @@ def test_files_of_the_repository_that_stages_read_exist(raw):
     assert [path for path in sorted(listed) if not Path(path).exists()] == []
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_parameters_exist_in_every_profile(text, raw, profile):
     """Parameters that stages name, and those that dvc.yaml puts into commands and paths."""
     params = load_params(f"lib/profiles/{profile}.yaml")

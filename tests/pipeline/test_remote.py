@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lib.core import provenance
 from lib.core.errors import InputError
 from lib.pipeline import code, remote
 from lib.pipeline.__main__ import main
@@ -54,7 +53,7 @@ stages:
     cmd: python job.py ${item.seed} 0.3
     deps: [job.py, data/toy/set]
     outs: ["data/toy/runs/x/r-s${item.seed}", "results/toy/r-s${item.seed}.csv": {cache: false}]
-    meta: {gpus: 1}
+    meta: {remote: 1}
   table:
     cmd: cat TABLE > results/table.csv
     deps: [data/toy/runs/x]
@@ -106,18 +105,13 @@ def test_every_training_goes_out_and_nothing_else(monkeypatch):
     monkeypatch.chdir(ROOT)
     for step in read_graph().values():
         trains = any(key.endswith(".training") or "lib.engine.pretraining" in key for key in code.keys(step.stage.cmd))
-        assert bool(step.gpus) == trains, f"{step.name}: meta.gpus marks what trains"
+        assert bool(step.remote) == trains, f"{step.name}: meta.remote marks what trains"
 
 
 def test_other_packages_are_named():
     here = {"python": "3.11.7", "torch": "2.11.0"}
     assert not remote.differing(here, {"python": "3.11.7", "torch": "2.11.0+cu130"})
     assert remote.differing(here, {"python": "3.11.7", "torch": "2.10.0"}) == "torch 2.10.0, here 2.11.0"
-
-
-def test_a_run_elsewhere_says_which_commit_it_is_of(monkeypatch):
-    monkeypatch.setenv("PIPELINE_COMMIT", '{"commit": "abc", "dirty": false}')
-    assert provenance.commit() == {"commit": "abc", "dirty": False}
 
 
 def test_without_ray(monkeypatch):

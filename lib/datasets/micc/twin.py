@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
 
 from lib.core.files import atomic_write_bytes, atomic_write_json, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
-from lib.core.params import Count, checked
+from lib.core.params import Count, Field, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.micc.frames import STREAM_NAME
 from lib.datasets.micc.read import FLAWED, Micc

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
 
 from lib.core.files import atomic_path, atomic_write_json, save_npz_atomic
-from lib.core.params import Count, checked
+from lib.core.params import Count, Field, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.multipie.read import EXPRESSIONS, IMAGE_SIZE, LIGHTS, MultiPie, Shot, camera_sides
 from lib.datasets.multipie.rig import Rig, head_cameras, make_rig, rig_sensors, room_flashes
@@ -180,10 +179,15 @@ def _window(points: np.ndarray, border: int = 8) -> tuple[np.ndarray, np.ndarray
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """A PNG (H, W, 3) uint8, run-length coded: fast, and small where the background has no noise."""
-    import cv2
-
+    """A PNG (H, W, 3) uint8, run-length coded: fast, and small where the background has no noise. Without OpenCV by Pillow."""
     with atomic_path(path) as temporary:
+        try:
+            import cv2
+        except ImportError:
+            from PIL import Image
+
+            Image.fromarray(image).save(temporary, compress_level=1, compress_type=3)
+            return
         cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3])
 
 

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from scipy.ndimage import gaussian_filter1d
 
 from lib.core.files import atomic_path, atomic_write_json, atomic_write_text, save_npz_atomic
 from lib.core.mesh import Mesh, write_obj
-from lib.core.params import Count, checked
+from lib.core.params import Count, Field, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.threedfaw.read import ThreeDFAW
 from lib.synthesis.backdrop import Backdrops, sample_backdrops

@@ -154,13 +154,14 @@ class TrainingSet:
         rng: torch.Generator | None = None,
         symmetrise: bool = True,
         choose: Callable[[Tensor], Tensor] | None = None,
+        share: slice = slice(None),
     ) -> Batch:
         """Subjects `indices` (B,) as a batch; each is mirrored with probability 1/2 when `symmetrise`.
 
         A mirrored sample has mirrored pixels, cameras, landmarks and vertices, and its views in reverse order, so that
         the yaw still ascends. Deterministic given the state of `rng` (a CPU generator; required to symmetrise).
         choose: takes the batch's yaw (B, V) in degrees and says which views (B, V') to keep, in which order; the others are
-        not touched. None keeps all.
+        not touched. None keeps all. share: which of these subjects to return; random numbers are drawn for all.
         """
         index = torch.as_tensor(np.asarray(indices), dtype=torch.long)
         flip = torch.zeros(len(index), dtype=torch.bool)
@@ -168,17 +169,18 @@ class TrainingSet:
             if rng is None:
                 raise ValueError("batch(symmetrise=True) needs a torch.Generator")
             flip = torch.rand(len(index), generator=rng) < 0.5
-        raw = {name: tensor[index] for name, tensor in self._data.items()}
-        view = None
+        yaw, view = self._data["yaw"][index], None
         if choose is not None:
-            view = choose(torch.where(flip[:, None], -raw["yaw"].flip(1), raw["yaw"]))
+            view = choose(torch.where(flip[:, None], -yaw.flip(1), yaw))
             # mirroring turns the order of the views round, so a mirrored sample's are picked from the other end
-            view = torch.where(flip[:, None], (self.n_views - 1 - view).flip(1), view)
+            view = torch.where(flip[:, None], (self.n_views - 1 - view).flip(1), view)[share]
+        index, flip = index[share], flip[share]
+        raw = {name: tensor[index] for name, tensor in self._data.items()}
+        if view is not None:
             rows = torch.arange(len(index))[:, None]
             raw |= {name: raw[name][rows, view] for name in ("K", "R", "t", "landmarks", "yaw")}
-        images = self.images(index, view).float().div_(255)
         batch = Batch(
-            images,
+            self.images(index, view),
             raw["K"],
             raw["R"],
             raw["t"],
@@ -187,7 +189,10 @@ class TrainingSet:
             raw["yaw"],
             flip,
         )
-        return mirror_batch(batch, flip, self.symmetry) if bool(flip.any()) else batch
+        if bool(flip.any()):
+            batch = mirror_batch(batch, flip, self.symmetry)
+        batch.images = batch.images.float().div_(255)  # last: bytes are mirrored in a quarter of the time
+        return batch
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

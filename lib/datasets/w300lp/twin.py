@@ -22,12 +22,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from lib.core.arrays import save_mat
 from lib.core.errors import InputError
 from lib.core.files import atomic_path, save_npz_atomic
-from lib.core.params import Count, checked
+from lib.core.params import Count, Field, checked
 from lib.datasets.folder import FOLDERS
 from lib.datasets.pose_label import SIZE, camera_to_pose, pose_rotation
 from lib.datasets.w300lp.profiling import Profiler, turned_camera

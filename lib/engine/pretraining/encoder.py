@@ -1,6 +1,6 @@
-"""Shared pretraining of one backbone on single views.
+"""Shared pretraining of backbones on single views.
 
-    python -m lib.engine.pretraining.encoder --backbone resnet_tiny
+    python -m lib.engine.pretraining.encoder --backbone vgg16,vggface7
 
 Writes data/<profile>/pretrained/<backbone>.safetensors: the encoder's weights. A file of public weights in the same
 place (see `pretrain.public` in params.yaml) is converted instead of training.
@@ -8,6 +8,7 @@ place (see `pretrain.public` in params.yaml) is converted instead of training.
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,9 +118,15 @@ def load_public(path: Path, encoder: Encoder) -> None:
     fill(encoder.trunk, trunk, path, "weights named features.N.* of a VGG-16")
 
 
-@command(__doc__, argument("--backbone", required=True), params=True)
+@command(__doc__, argument("--backbone", required=True, help="names, separated by commas; each once"), params=True)
 def main(options: Namespace) -> None:
-    profile, backbone, cfg = options.params["profile"], options.backbone, options.params["pretrain"]
+    for backbone in dict.fromkeys(options.backbone.split(",")):
+        pretrain_backbone(options.params, backbone)
+
+
+def pretrain_backbone(params: dict[str, Any], backbone: str) -> None:
+    """Train and write one backbone, or convert its public weights. Raises InputError for missing inputs."""
+    profile, cfg = params["profile"], params["pretrain"]
     out = encoder_path(profile, backbone)
     public = (cfg.get("public") or {}).get(backbone)
     if public:

@@ -11,6 +11,7 @@ trained; they are converted and measured. An interrupted training goes on where 
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,8 @@ def main(options: Namespace) -> None:
         return
     seed = int(config.loop.get("seed", 0))
     pairs = test_pairs(people, config.n_test, config.image_size, seed)
-    rows = measure({config.kind: net, **{name: BASELINES[name] for name in ("dis", "farneback", "zero")}}, pairs)
+    classical = ("dis", "farneback") if find_spec("cv2") else ()  # a bare machine has no OpenCV
+    rows = measure({config.kind: net, **{name: BASELINES[name] for name in (*classical, "zero")}}, pairs)
     data = f"{len(pairs.flow)} pairs rendered from the face model (signature {fingerprint(face)})"
     facts = {"profile": profile, "data": data, "subjects": max(8, config.n_test // 4), "seeds": [seed]}
     write_table(Path("results/mvfnet") / profile / "flow", rows, table(rows, config.image_size), **facts)

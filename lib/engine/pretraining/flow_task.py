@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.core.processes import everyone, share
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs
 from lib.models.flow.pwcnet import PWCNet
 
@@ -60,7 +61,8 @@ def multi_scale_error(flows: list[Tensor], truth: Tensor, weight: Tensor, decay:
             w = w[:, 0]
         # a tiny constant keeps the derivative finite at zero error
         error = ((flow - target).square().sum(1) + 1e-6).sqrt()
-        total = total + decay**i * (error * w).sum() / w.sum().clamp(min=1e-6)
+        whole = everyone(w.sum()[None]).mean()  # of the whole batch, not of a process's share
+        total = total + decay**i * (error * w).sum() / whole.clamp(min=1e-6)
     return total
 
 
@@ -78,17 +80,17 @@ class FlowTask:
         self.train, self.val, self.seed = train, val, seed
         self.batch_size, self.val_pairs = batch_size, val_pairs
         self.steps_at_once = max(1, 64 // batch_size)
-        self._drawn: tuple[tuple[int, int], FlowBatch] = ((-1, -1), None)  # type: ignore[assignment]
+        self._drawn: tuple[int, FlowBatch] = (-1, None)  # type: ignore[assignment]
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        """Pairs are drawn for several steps at once, which is faster; still a function of (seed, step, rank)."""
+        """Drawn for several steps at once, which is faster, by every process for all; a function of (seed, step, rank)."""
         chunk, part = divmod(step, self.steps_at_once)
-        if (chunk, rank) != self._drawn[0]:
-            n = self.batch_size // 2 // world_size * self.steps_at_once
-            self._drawn = ((chunk, rank), self.train.batch(n, np.random.default_rng([self.seed, chunk, rank])))
-        pairs = self._drawn[1]
-        n = len(pairs.flow) // 2
-        rows = torch.arange(part, n, self.steps_at_once)
+        n = self.batch_size // 2 * self.steps_at_once
+        drawn, pairs = self._drawn  # once: batches may be made by several threads
+        if chunk != drawn:
+            pairs = self.train.batch(n, np.random.default_rng([self.seed, chunk, 0]))
+            self._drawn = (chunk, pairs)
+        rows = torch.arange(part, n, self.steps_at_once)[share(self.batch_size // 2, rank, world_size)]
         rows = torch.cat([rows, rows + n])
         return {"images": pairs.image1[rows], "flow": pairs.flow[rows], "weight": self.weight(pairs)[rows]}
 

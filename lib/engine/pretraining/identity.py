@@ -24,6 +24,7 @@ from lib.core.checkpoint import load_weights
 from lib.core.command import command
 from lib.core.files import fingerprint
 from lib.core.params import from_dict, section
+from lib.core.processes import everyone, share
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.recipe import markdown, pretrain, write_table
@@ -96,10 +97,10 @@ class IdentityTask:
         self.batch_size, self.seed, self.temperature = batch_size, seed, temperature
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
-        """images (2 B, 3, S, S): one view of B people, then another of the same."""
+        """images (2 B, 3, S, S): one view of B people, then another of the same. Every process makes the whole batch."""
         rng = np.random.default_rng([self.seed, step])
-        share, generator = draw(rng, len(self.train), self.batch_size, rank, world_size)
-        batch = self.train.batch(share, generator)
+        index, generator = draw(rng, len(self.train), self.batch_size)
+        batch = self.train.batch(index, generator)
         b, v = batch.yaw.shape
         views = torch.stack([torch.randperm(v, generator=generator)[:2] for _ in range(b)], 1)  # (2, B)
         row = torch.arange(b).expand(2, b)
@@ -109,11 +110,12 @@ class IdentityTask:
         )
         cut = torch.rand(2 * b, generator=generator) < 0.5
         images = vary(images, generator)
-        return {"images": torch.where(cut[:, None, None, None], cut_out(images, mask, generator), images)}
+        images = torch.where(cut[:, None, None, None], cut_out(images, mask, generator), images)
+        return {"images": images.unflatten(0, (2, b))[:, share(b, rank, world_size)].flatten(0, 1)}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Cross entropy of each photograph's likeness to all others, the partner being the right one."""
-        one, two = model(batch["images"]).chunk(2)
+        one, two = (everyone(x) for x in model(batch["images"]).chunk(2))
         likeness = one @ two.T / self.temperature
         partner = torch.arange(len(one), device=one.device)
         return (cross_entropy(likeness, partner) + cross_entropy(likeness.T, partner)) / 2

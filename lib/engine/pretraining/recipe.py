@@ -8,6 +8,7 @@ from torch import nn
 
 from lib.core.checkpoint import save_weights
 from lib.core.files import atomic_write_json, atomic_write_text, write_csv
+from lib.core.processes import wait
 from lib.core.provenance import footer, origin
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.runs import checkpoint_file
@@ -29,12 +30,12 @@ def pretrain(
     """
     checkpoint = checkpoint_file(out.parents[1].name, "pretraining", f"{out.parent.name}-{out.stem}")
     result = train(task, loop, checkpoint, identity, name=f"{out.parent.name} {out.stem}")
-    if not result["writes"]:
-        return None
     figures = {k: v for k, v in result["history"][-1].items() if k != "step"}
-    write_weights(out, net, header | {"steps": result["steps"]}, seconds=round(result["seconds"], 1), **figures)
-    checkpoint.unlink(missing_ok=True)
-    return figures
+    if result["writes"]:
+        write_weights(out, net, header | {"steps": result["steps"]}, seconds=round(result["seconds"], 1), **figures)
+        checkpoint.unlink(missing_ok=True)
+    wait()
+    return figures if result["writes"] else None
 
 
 def write_weights(out: Path, net: nn.Module, header: dict[str, Any], **figures: Any) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.core.constants import constant
 from lib.models.flow.correlation import correlation, warp
 
 __all__ = ["PWCNET", "PWCNET_TINY", "PWCConfig", "PWCNet"]
@@ -251,5 +252,5 @@ class PWCNet(nn.Module):
         ph, pw = self.padded_size(h, w)
         if self.config.resize:
             up = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
-            return up * up.new_tensor([w / pw, h / ph]).view(1, 2, 1, 1)
+            return up * constant((w / pw, h / ph), up).view(1, 2, 1, 1)
         return F.interpolate(flow, (ph, pw), mode="bilinear", align_corners=False)[..., :h, :w]

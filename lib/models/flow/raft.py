@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.core.constants import constant
+
 __all__ = ["Raft"]
 
 SMALLEST = 128
@@ -43,7 +45,7 @@ class Raft(nn.Module):
             a, b = (2 * F.interpolate(x.float(), (ph, pw), mode="bilinear", align_corners=False) - 1
                     for x in (image1, image2))  # fmt: skip
             flow = F.interpolate(self._flow(a, b), (h, w), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([w / pw, h / ph]).view(1, 2, 1, 1)
+        return flow * constant((w / pw, h / ph), flow).view(1, 2, 1, 1)
 
     def _flow(self, image1: Tensor, image2: Tensor) -> Tensor:
         """The published iteration on images in [-1, 1] whose sides are multiples of 8 and at least 128."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lib.core.constants import constant
 from lib.landmarks.crops import mirror_camera
 from lib.renderers.cameras import PerspectiveCamera, quaternion_to_matrix
 
@@ -39,7 +40,7 @@ def crop_ray_camera(q: Tensor, t: Tensor, K: Tensor, size: int, span_mm: float) 
     ray = ray_rotation(K, size)
     depth = K[:, 0, 0] * span_mm / size * torch.exp(t[:, 2] * _UNIT_DEPTH)
     local = torch.cat([t[:, :2] * _UNIT_MM, depth[:, None]], -1)
-    flip = q.new_tensor([1.0, -1.0, -1.0])
+    flip = constant((1.0, -1.0, -1.0), q)
     # X_cam = ray (FLIP R X + local); FLIP ray FLIP moves the ray's rotation to the head's side of FLIP
     R = (flip[:, None] * ray * flip) @ quaternion_to_matrix(normalize(identity + q, dim=-1))
     return PerspectiveCamera(K, R, (ray @ local[..., None])[..., 0])

@@ -10,6 +10,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # ImageNet statistics, the input convention of the public VGG weights; harmless for networks trained here.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -143,6 +144,6 @@ class FrozenNorm(nn.Module):
         super().train(mode)
         if self.frozen_norm:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):
                     module.eval()
         return self

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from lib.core.constants import constant
+from lib.core.processes import everyone, place, share
 from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.landmark import landmark_loss, landmark_weights
 from lib.models.peers.decoder import Decoder
@@ -39,7 +42,7 @@ class GenovaWeights:
     loop: float = 0.05
 
 
-class Genova:
+class Genova(nn.Module):
     """The objective.
 
     model: whose predictions are judged. recogniser: frozen; images (B, 3, S, S) in [0, 1] to unit features (B, D).
@@ -47,6 +50,9 @@ class Genova:
     and expression are no business of a recogniser, and would drift with the shared encoder. contour: weight of the jaw's
     landmarks against the others.
     """
+
+    points: Tensor
+    centre: Tensor
 
     def __init__(
         self,
@@ -56,46 +62,48 @@ class Genova:
         landmark: float = 1.0,
         contour: float = 1.0,
     ) -> None:
+        super().__init__()
         self.weights = weights or GenovaWeights()
         self.face, self.landmark = model.face, landmark
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
         self.recogniser = recogniser
-        self.points = landmark_weights(contour)
-        self.centre = face_centre(model.face.mean[model.face.landmarks])
+        self.register_buffer("points", landmark_weights(contour), persistent=False)
+        self.register_buffer("centre", face_centre(model.face.mean[model.face.landmarks]), persistent=False)
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px and draw (B, N_DRAWS),
         random numbers in [0, 1) that choose pose and light of the renderings."""
         w = self.weights
         p: SinglePrediction = model(batch["images"])
-        self.decoder.to(p.alpha.device)
-        self.recogniser.to(p.alpha.device)
         images, draw = batch["images"], batch["draw"]
         size = images.shape[-1]
-        camera, light = sample_view(draw, self.centre.to(draw), size)
+        camera, light = sample_view(draw, self.centre, size)
         rendered = self.render(p.alpha, p.gamma, camera, light, draw[:, 8], size)
         with torch.no_grad():
             features = self.recogniser(images)
         marks = p.landmarks(self.face)
         terms = {
             "identity": w.identity * identity(self.recogniser(rendered), features),
-            "distribution": w.distribution * batch_distribution(p.alpha, p.gamma),
+            "distribution": w.distribution * batch_distribution(everyone(p.alpha), everyone(p.gamma)),
             "landmark": self.landmark * landmark_loss(marks, batch["landmarks"], size, self.points),
         }
         if w.loop > 0:
             # a third of the batch is enough, and a third of the work; batch normalisation needs two
-            few = draw[:, 9].topk(max(2, -(-len(draw) // 3))).indices
+            few = everyone(draw[:, 9])
+            few = few.topk(max(2, -(-len(few) // 3))).indices
             terms["loop"] = w.loop * self.loopback(model, p, rendered, few)
         return terms
 
     def loopback(self, model: nn.Module, p: SinglePrediction, rendered: Tensor, rows: Tensor) -> Tensor:
-        """The network's own renderings are photographs with known parameters: learn from those in `rows`.
+        """The network's own renderings are photographs with known parameters: learn from those in `rows` of the whole batch,
+        every process from its share.
 
         Neither the renderings nor the parameters that they were made from are moved, only what the network sees in them.
         """
+        rows, before = rows[share(len(rows), *place())], torch.cat([p.alpha, p.gamma], 1)
+        rendered, before = (everyone(x.detach())[rows] for x in (rendered, before))
         with kept_statistics(model):
-            again: SinglePrediction = model(rendered[rows].detach())
-        before = torch.cat([p.alpha, p.gamma], 1)[rows].detach()
+            again: SinglePrediction = model(rendered)
         return loopback(torch.cat([again.alpha, again.gamma], 1), before)
 
     def render(
@@ -147,7 +155,7 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
 
     centre: (3,) mm, the point of the head in the middle of the picture.
     """
-    yaw = torch.deg2rad(draw.new_tensor(YAWS))[(draw[:, 0] * len(YAWS)).long()]
+    yaw = torch.deg2rad(constant(YAWS, draw))[(draw[:, 0] * len(YAWS)).long()]
     R = euler_to_matrix(yaw, torch.zeros_like(yaw), torch.zeros_like(yaw))
     scale = torch.full_like(yaw, size / SPAN_MM)
     middle = WeakPerspectiveCamera(scale, R, torch.full_like(draw[:, :2], size / 2))
@@ -163,7 +171,7 @@ def sample_view(draw: Tensor, centre: Tensor, size: int) -> tuple[WeakPerspectiv
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation does not take renderings into the statistics that it keeps for photographs."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     try:
         for m in norms:

@@ -27,13 +27,15 @@ class MoFAWeights:
     skin: float = 0.1
 
 
-class MoFA:
+class MoFA(nn.Module):
     """The objective: w_photo E_photo + w_land E_land + w_reg E_reg.
 
     model: whose predictions are judged; gives the face model and the numbers of coefficients. landmark: w_land, of the mean
     squared landmark distance in pixels of a 224-pixel crop (MVF-Net's lambda_5). contour: weight of the jaw's landmarks
     against the others.
     """
+
+    points: Tensor
 
     def __init__(
         self,
@@ -42,17 +44,17 @@ class MoFA:
         landmark: float = 1.0,
         contour: float = 1.0,
     ) -> None:
+        super().__init__()
         self.landmark = landmark
         self.weights = weights or MoFAWeights()
         self.face = model.face
         self.decoder = Decoder(model.face, model.n_id, model.n_exp, model.n_alb)
-        self.points = landmark_weights(contour)
+        self.register_buffer("points", landmark_weights(contour), persistent=False)
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px."""
         w = self.weights
         p: SinglePrediction = model(batch["images"])
-        self.decoder.to(p.alpha.device)
         images = batch["images"]
         surface = self.decoder(p.alpha, p.beta, p.camera, p.gamma, p.light)
         screen = p.camera.project(surface.vertices)

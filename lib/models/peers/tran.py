@@ -31,13 +31,14 @@ class TranWeights:
     expression: float = 1.0
 
 
-class Tran:
+class Tran(nn.Module):
     """The objective."""
 
     def __init__(self, weights: TranWeights | None = None) -> None:
+        super().__init__()
         self.weights = weights or TranWeights()
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs alpha_pooled, beta and label cameras."""
         w = self.weights
         p: SinglePrediction = model(batch["images"])

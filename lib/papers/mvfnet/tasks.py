@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.core.processes import share
 from lib.core.views import VIEWS
 from lib.datasets.triplets import TripletBatch, TripletSet
 from lib.engine.sampling import TripletSampler
@@ -118,8 +119,9 @@ class PeersTask(TripletTask):
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         """Photographs (3 B, 3, S, S) with their labels, and random numbers draw (3 B, N_DRAWS) in [0, 1) for renderings."""
         batch = single_views(self.sampler(step, rank, world_size).tensors())
-        seed = int(np.random.default_rng([self.seed, step, 1]).integers(2**62)) + rank
-        return batch | {"draw": _draws(batch, seed)}
+        seed, size = int(np.random.default_rng([self.seed, step, 1]).integers(2**62)), self.sampler.batch_size
+        draws = _draws(3 * size, seed).view(size, 3, -1)[share(size, rank, world_size)]
+        return batch | {"draw": draws.flatten(0, 1)}
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -136,7 +138,7 @@ class PeersTask(TripletTask):
         figures = {"val_mm": float(np.mean([errors[v] for v in VIEWS]))} if errors else {}
         figures |= {f"val_mm_{name}": error for name, error in errors.items()}
         flat = single_views(self.validation.batches()[0].tensors())
-        flat["draw"] = _draws(flat, 0)
+        flat["draw"] = _draws(len(flat["images"]), 0)
         terms = self.objective(model, {k: v.to(device) for k, v in flat.items()})
         return figures | {f"val_{name}": float(value) for name, value in terms.items()}
 
@@ -149,5 +151,5 @@ def single_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return flat | {name: batch[name].repeat_interleave(3, 0) for name in per_face}
 
 
-def _draws(batch: dict[str, Tensor], seed: int) -> Tensor:
-    return torch.rand(len(batch["images"]), N_DRAWS, generator=torch.Generator().manual_seed(seed))
+def _draws(count: int, seed: int) -> Tensor:
+    return torch.rand(count, N_DRAWS, generator=torch.Generator().manual_seed(seed))

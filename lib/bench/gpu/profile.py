@@ -1,0 +1,183 @@
+"""Parts of `make gpu`: the data (`--data`, on the CPU), then training and evaluation of every paper in the time that is left.
+
+What has to be made is marked in dvc.yaml by `meta: gpu`: pool (data, by many processes), one (by one process), card (a network
+that runs start from). Runs in the scratch workspace, where params.yaml and data/ are.
+"""
+
+import json
+import re
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lib import papers
+from lib.bench.gpu.jobs import EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, work
+from lib.core.code import ROOT
+from lib.core.command import argument, command
+from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.params import section
+from lib.core.pool import cores
+from lib.engine.runs import PRETRAINED, loop_config, run_folder
+from lib.metrics.protocols import PROTOCOLS
+
+CONTEXT_GIB = 0.7  # of the card's memory for each process, beside what torch counts
+
+
+def marked(params: dict[str, Any], *kinds: str) -> list[Job]:
+    """The stages of dvc.yaml with one of these marks, each after those whose files it reads; `name` is what it makes."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    text = yaml.safe_dump([stage for stage in stages if stage.get("meta", {}).get("gpu") in kinds])
+    filled = yaml.safe_load(re.sub(r"\$\{([\w.]+)\}", lambda name: str(section(params, name[1])), text))
+    makers = {next(iter(s["outs"][0])) if isinstance(s["outs"][0], dict) else s["outs"][0]: s for s in filled}
+    name = {out: out.removeprefix(f"data/{params['profile']}/").replace("/", "-") for out in makers}
+    jobs = []
+    for out, stage in makers.items():
+        meta, (_, _, *argv) = stage["meta"], shlex.split(stage["cmd"])
+        if meta["gpu"] == "pool":
+            argv += ["--workers", str(_share() if _share() > 1 else 0)]
+        sections = {p: section(params, p) for p in stage["params"] if isinstance(p, str)}
+        loop = next((f"{p}.loop" for p, found in sections.items() if isinstance(found, dict) and "loop" in found), "")
+        needs = {name[path] for path in stage["deps"] if path in makers}
+        jobs.append(Job(name[out], argv, needs, meta.get("paper", ""), loop))
+    return jobs
+
+
+def _share() -> int:
+    """Cores for each of the commands that work side by side on the CPU."""
+    return max(1, cores() // 3)
+
+
+def trainings(params: dict[str, Any], speed: Iterable[dict[str, Any]]) -> list[Job]:
+    """All that learns, with its share of the card's time and the speed and memory that were measured, or the least known."""
+    rows = [row for row in speed if row.get("kind") == "train" and row.get("steps_per_s")]
+
+    def measured(job: Job, paper: str, run: str, share: float) -> Job:
+        own = [row for row in rows if row["paper"] == paper and row["run"].split()[0] == run]
+        rates = [row["steps_per_s"] for row in own or rows] or [1.0]
+        job.rate = 1 / sum(1 / rate for rate in rates) if own else min(rates)
+        job.share, job.gib = share, max((row.get("peak_gib") or 1.0 for row in own or rows), default=1.0)
+        return job
+
+    shared, names = marked(params, "card"), [paper for paper in papers.names() if paper in params]
+    jobs = [measured(job, "pretraining", job.name, PRETRAINING / len(shared)) for job in shared]
+    for paper in names:
+        runs = params[paper]["runs"]
+        steps = {run: loop_config(params, paper, run, 0).steps for run in runs}
+        for run, settings in runs.items():
+            settings.setdefault("loop", {})
+            first = settings["start"] == PRETRAINED  # later ones may compare what further networks see
+            needs = {job.name for job in shared if job.paper in (("",) if first else ("", paper))}
+            needs |= set() if first else {f"{paper}-{settings['start']}"}
+            argv = ["lib.train", paper, "--runs", run, "--seed", "0"]
+            job = Job(f"{paper}-{run}", argv, needs, paper, f"{paper}.runs.{run}.loop")
+            jobs.append(measured(job, paper, run, (1 - PRETRAINING) / len(names) * steps[run] / sum(steps.values())))
+    return jobs
+
+
+def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
+    """A row a method: mean in mm and number of subjects of each protocol; steps, seconds and steps/s of the run behind it."""
+    rows = []
+    for path in sorted((Path("results") / paper / params["profile"] / "errors").glob("*.csv")):
+        errors = pd.read_csv(path, dtype={"condition": str})
+        row: dict[str, Any] = {"kind": "method", "paper": paper, "method": str(errors["method"][0])}
+        keys = [key for key in ("metric", "condition") if key in errors]
+        for names, group in errors.groupby(keys, sort=False):
+            row |= {f"{' '.join(names)} mm": round(group["value"].mean(), 4), f"{' '.join(names)} n": len(group)}
+        run = max((run for run in params[paper]["runs"] if row["method"].startswith(run)), key=len, default="")
+        summary = run_folder(params["profile"], paper, run, 0) / "summary.json"
+        if run and summary.is_file():
+            made = json.loads(summary.read_text(encoding="utf-8"))
+            row |= {"steps": made["steps"], "seconds": made["seconds"]}
+            row["steps_per_s"] = round(made["steps"] / max(made["seconds"], 0.1), 3)
+        rows.append(row)
+    return rows
+
+
+@command(
+    __doc__,
+    argument("--out", type=Path, required=True),
+    argument("--device", choices=("cuda", "cpu"), default="cuda"),
+    argument("--until", type=float, required=True, help="seconds since 1970"),
+    argument("--tiny", action="store_true"),
+    argument("--memory", type=float, default=2.0, help="GiB of the card; on a CPU: processes that train side by side"),
+    argument("--speed", type=Path, help="what the part speed wrote"),
+    argument("--data", action="store_true", help="make the data, no more"),
+    params=True,
+)
+def main(options: Namespace) -> int:
+    params, rows = options.params, []
+    notes = [] if options.data else _drop_protocols(params)
+    speed = (
+        json.loads(options.speed.read_text(encoding="utf-8"))["rows"]
+        if options.speed and options.speed.is_file()
+        else []
+    )
+    training = options.until - min(EVALUATION_S, 0.35 * (options.until - time.time()))
+    jobs = marked(params, "pool", "one") if options.data else trainings(params, speed)
+    for job in jobs if not options.data else ():
+        job.gib = 1.0 if options.device == "cpu" else job.gib + CONTEXT_GIB
+
+    def start(job: Job, running: list[Job]) -> str:
+        beside = [other for other in running if bool(other.gib) == bool(job.gib)]
+        if not job.gib:
+            return "wait" if len(beside) > max(2, cores() // 2) else ""
+        if job.gib > options.memory:
+            return f"takes {job.gib:.1f} GiB of {options.memory:.1f}"
+        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > options.memory:
+            return "wait"
+        part = job.share / sum(other.share for other in jobs if other.state in ("waiting", "running"))
+        loop = section(params, job.loop)
+        own = section(params, f"{job.paper}.loop") | loop if job.argv[0] == "lib.train" else loop
+        steps = max(1, min(own["steps"], int(PART * part * (training - time.time()) * job.rate)))
+        loop |= {"steps": steps, "warmup": min(own.get("warmup", 20), steps // 4)}
+        atomic_write_text("params.yaml", yaml.safe_dump(params))
+        return ""
+
+    def ended(job: Job) -> None:
+        rows.append({"kind": "job", "name": job.name, "seconds": round(job.seconds, 1), "state": job.state})
+        if job.share and job.state == "done":
+            rows[-1]["steps"] = section(params, job.loop)["steps"]
+        if job.state != "done":
+            notes.append(f"{job.name}: {job.state}")
+        atomic_write_json(options.out, {"rows": rows, "notes": notes})
+
+    if options.data:
+        work(jobs, options.until, _share(), start, ended)
+    else:
+        runs: dict[str, set[str]] = {}
+        for job in jobs:
+            if job.argv[0] == "lib.train":
+                runs.setdefault(job.paper, set()).add(job.name)
+        ask = {paper: ["lib.evaluate", paper, "--workers", str(_share())] for paper in runs}
+        bounds = [Job(f"{paper}-bounds", [*argv, "--bounds"], set(), paper) for paper, argv in ask.items()]
+        networks = [Job(f"{paper}-networks", [*argv, "--seed", "0"], runs[paper], paper) for paper, argv in ask.items()]
+        modules = [f"lib.papers.{paper}.{part}" for paper in runs for part in ("training", "evaluation")]
+        modules += ["scipy.signal", "torch._dynamo"]  # optimisers load the last one
+        width = max(1, cores() // SIDE_BY_SIDE)
+        work([*jobs, *bounds], training, width, start, ended, modules)
+        work([*jobs, *bounds, *networks], options.until, width, start, ended)
+        rows += [row for paper in runs for row in methods(params, paper)]
+        atomic_write_json(options.out, {"rows": rows, "notes": notes})
+    return int(any(job.state == "failed" for job in jobs))
+
+
+def _drop_protocols(params: dict[str, Any]) -> list[str]:
+    """Leave out what a bare machine cannot measure; says so."""
+    if find_spec("small_gicp"):
+        return []
+    for paper in (name for name in papers.names() if name in params):
+        rigid = [p for p in params[paper]["protocols"] if any(s.name == "align.icp_rigid" for s in PROTOCOLS[p].steps)]
+        params[paper]["protocols"] = [name for name in params[paper]["protocols"] if name not in rigid]
+    atomic_write_text("params.yaml", yaml.safe_dump(params))
+    return ["protocols that align by small_gicp are left out: it is not installed"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
