@@ -192,8 +192,8 @@ def run(step: Step, cluster: Cluster, executable: str, command: str, **given: An
 
     ray = connect(cluster.address)
     actor = ray.remote(num_cpus=cluster.cores, num_gpus=cluster.cards * float(step.remote))(Run)
-    code = commit()
-    environment = stage_environment(cluster.cores) | {"COMMIT": "changed since " * bool(code["dirty"]) + code["commit"]}
+    number, dirty = commit().values()
+    environment = stage_environment(cluster.cores) | {"COMMIT": f"{number[:6]}-dirty" if dirty else number}
     for left in (3, 2, 1, 0):
         try:
             status = _attempt(ray, actor.remote(), step.stage, command, environment)
