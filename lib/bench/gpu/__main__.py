@@ -30,7 +30,7 @@ from lib.core.files import atomic_write_json, atomic_write_text, write_csv
 from lib.core.params import PROFILE_FOLDER, load_params
 
 SCRATCH = Path("out/gpu")
-PARTS = {"checks": (0.2, 20.0), "speed": (0.3, 20.0), "profile": (0.5, 150.0)}
+PARTS = {"checks": (0.18, 20.0), "speed": (0.36, 20.0), "profile": (0.46, 150.0)}
 """Part -> its share of the minutes, and the seconds on a card below which it is not begun."""
 TINY = {
     "train": {"n_subjects": 60, "shard_size": 30},
@@ -121,12 +121,12 @@ class Keeper:
         for old in self.options.out.glob("*/gpu/table.csv") if ends else ():
             old.unlink()  # the new gpu.json does not tell what made it
         ready = max([ends[name] for name in ends if name != "profile"], default=0.5 * (time.time() + self.end))
-        if "profile" in ends:
+        if {"speed", "profile"} & set(ends) and Path("data/population.npz").is_file():
             self.start("data", ready, "profile", "--data")
         for name, until in ends.items():
             further: list[str] = []
-            if "data" in self.running and name != "checks":  # timing waits for idle cores
-                self.wait("data", ready if name == "profile" else ends.get("checks", ready), end=name == "profile")
+            if "data" in self.running and name != "checks":  # steps are timed on them, and on idle cores
+                self.wait("data", ready if name == "profile" else 0.5 * (time.time() + until), end=name == "profile")
             if name == "profile":
                 further = ["--speed", "speed.json", *(["--memory", str(0.9 * memory)] if cuda else [])]
             if name == "profile" and self.states["data"] != "done":
@@ -141,7 +141,7 @@ class Keeper:
         for name, (_, least) in PARTS.items():
             taken += 0.0 if self.options.tiny else least
             if name == "profile" and not Path("data/population.npz").is_file():
-                self.states[name] = "left out: no data/population.npz, which stands beside the face model"
+                self.states[name] = "left out: no data/population.npz, which is made with the face model; no data"
             elif taken > left:
                 self.states[name] = f"left out: wants {taken / 60 + 0.2:.1f} minutes in all"
             else:
