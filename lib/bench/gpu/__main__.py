@@ -124,11 +124,9 @@ class Keeper:
         if {"speed", "profile"} & set(ends) and Path("data/population.npz").is_file():
             self.start("data", ready, "profile", "--data")
         for name, until in ends.items():
-            further: list[str] = []
             if "data" in self.running and name != "checks":  # steps are timed on them, and on idle cores
                 self.wait("data", ready if name == "profile" else 0.5 * (time.time() + until), end=name == "profile")
-            if name == "profile":
-                further = ["--speed", "speed.json", *(["--memory", str(0.9 * memory)] if cuda else [])]
+            further = ["--memory", str(0.9 * memory)] if name == "profile" and cuda else []
             if name == "profile" and self.states["data"] != "done":
                 self.states[name] = f"left out: data {self.states['data']}"
             else:
@@ -196,20 +194,16 @@ def page(result: dict[str, Any]) -> str:
     """The result as Markdown: what made it, parts, a table a kind of rows; the rest is in the JSON."""
     made, rows = result["made"], result["rows"]
     checks = [row for row in rows if row["kind"] == "check"]
-    shown = {"check": [row for row in checks if not row.get("ok")]}
-    for row in rows:
-        if row["kind"] != "check":
-            shown.setdefault(row["kind"], []).append(row)
+    shown: dict[str, list[dict[str, Any]]] = {"check": [row for row in checks if not row.get("ok")]}
+    for row in (row for row in rows if row["kind"] != "check"):
+        shown.setdefault(f"{row['kind']} {row['paper'] if row['kind'] == 'method' else ''}".strip(), []).append(row)
     lines = ["# `make gpu`\n", "; ".join(f"{key} {value}" for key, value in made.items()) + ".\n"]
     lines += [f"- {name}: {state}" for name, state in result["parts"].items()]
     lines += [f"- {note}" for note in result["notes"]]
-    lines += [
-        f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. Steps of the profile: {result['rule']}"
-    ]
+    lines += [f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. {result['rule']}"]
     for kind, own in shown.items():
-        plain = [
-            {k: v for k, v in row.items() if k != "kind" and not isinstance(v, dict | list)} for row in own[:SHOWN]
-        ]
+        first = next((key.split()[0] for key in own[0] if key.endswith(" mm")), "") if own else ""
+        plain = [{k: v for k, v in row.items() if _is_short(k, v, first)} for row in own[:SHOWN]]
         head = list(dict.fromkeys(key for row in plain for key in row))
         cells = [
             [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(k, "") for k in head)] for row in plain
@@ -219,6 +213,12 @@ def page(result: dict[str, Any]) -> str:
             lines += [f"\n## {kind.replace('_', ' ')}{more}\n"]
             lines += ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells)]
     return "\n".join(lines) + "\n"
+
+
+def _is_short(key: str, value: Any, protocol: str) -> bool:
+    """Whether the page shows it: plain values, and of a paper's protocols the first."""
+    hidden = key in ("kind", "tiny") or isinstance(value, dict | list)
+    return not hidden and (not key.endswith((" mm", " n")) or key.split()[0] == protocol)
 
 
 def _last_line(log: Path) -> str:

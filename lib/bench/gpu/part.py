@@ -38,7 +38,7 @@ class Part:
         is expected to take; or as long as the longest of this kind did, but for the first, which also loads and warms up.
         """
         spent, left, began = self.spent.setdefault(kind, []), self.until - time.time(), time.monotonic()
-        expected = max([seconds, *spent[1:]])
+        expected = max([0.4 * seconds if self.tiny else seconds, *spent[1:]])
         try:
             if expected > left:
                 raise TimeoutError(f"left out, {expected:.0f} s are too long for the {max(left, 0):.0f} s left")

@@ -28,8 +28,12 @@ from lib.core.checkpoint import save_weights
 from lib.core.params import load_params
 from lib.engine.device import MixedPrecision, resolve_precision
 from lib.engine.loop import LoopConfig, Task, train
-from lib.engine.runs import checkpoint_file, run_folder
+from lib.engine.pretraining.identity import identity_path
+from lib.engine.runs import checkpoint_file, encoder_path, run_folder
 from lib.models.base import Views
+from lib.models.flow.load import build_flow, flow_path
+from lib.models.identity_net import IdentityNet
+from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FACE_MODEL
 from lib.renderers.normals import vertex_normals
 from lib.renderers.raster_torch import Ahead
@@ -218,21 +222,28 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def own_runs(**loop: Any) -> dict[str, Any]:
-    """Parameters of a profile of its own, `<profile>-speed`, with the data of params.yaml's profile and runs of its own.
+    """Parameters of a profile of its own, `<profile>-speed`: the data of params.yaml's profile, networks of its own.
 
-    loop: settings of every run's training loop. Raises InputError when there is no params.yaml.
+    Those that runs start from are untrained, which does not change what a step costs. loop: settings of every run's training
+    loop. Raises InputError when there is no params.yaml.
     """
     params = load_params()
     use(params)
-    data, params["profile"] = Path("data") / params["profile"], f"{params['profile']}-speed"
+    data = Path("data") / params["profile"]
+    name = params["profile"] = f"{params['profile']}-speed"
+    data.with_name(name).mkdir(parents=True, exist_ok=True)
     for path in data.iterdir() if data.is_dir() else ():
-        link = data.with_name(params["profile"]) / path.name
-        if path.name not in ("runs", "checkpoints", "predictions") and not link.exists():
-            link.parent.mkdir(exist_ok=True)
+        link = data.with_name(name) / path.name
+        if path.name not in ("pretrained", "flow", "identity", "runs", "checkpoints") and not link.exists():
             link.symlink_to(path.resolve())
-    for paper in papers.names():
-        for run in params.get(paper, {}).get("runs", {}).values():
+    for settings in (params[paper] for paper in papers.names() if paper in params):
+        save_weights(encoder_path(name, settings["backbone"]), build_encoder(settings["backbone"]), {})
+        for run in settings["runs"].values():
             run["loop"] = (run.get("loop") or {}) | loop
+    kind, backbone, dim = params["flow"]["kind"], params["mvfnet"]["backbone"], params["mvfnet"]["identity"]["dim"]
+    save_weights(flow_path(name, kind), build_flow(kind), {})
+    header = {"kind": "identity", "backbone": backbone, "dim": dim}
+    save_weights(identity_path(name, backbone), IdentityNet(backbone, dim), header)
     return params
 
 
