@@ -92,7 +92,7 @@ def differing(here: dict[str, str], there: dict[str, str]) -> str:
 
 def files(folder: Path, patterns: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Names below `folder` and contents of the files that match, and of all files in folders that match."""
-    for top in (found for pattern in patterns for found in folder.glob(pattern)):
+    for top in {found for pattern in patterns for found in folder.glob(pattern)}:
         for path in top.rglob("*") if top.is_dir() else [top]:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # a checkpoint may go at any time
                 yield path.relative_to(folder).as_posix(), path.read_bytes()
@@ -113,7 +113,7 @@ def place(sent: Iterable[tuple[str, bytes]], patterns: Iterable[str]) -> None:
     Path("data").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir="data") as folder:
         write(sent, Path(folder))
-        for path in [found for pattern in patterns for found in Path(folder).glob(pattern)]:
+        for path in {found for pattern in patterns for found in Path(folder).glob(pattern)}:
             target = path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -127,6 +129,101 @@ def test_no_cluster_there(repository, capsys, address):
     assert main(["--ray", address]) == 1
     assert f"RAY: {address}: " in capsys.readouterr().err
     assert not (folder / "data").exists()
+
+
+class Lost(Exception):
+    """What Ray raises when an actor's machine is gone."""
+
+
+class OneMachine:
+    """Stands in for Ray: actors live in this process, and die at their n-th poll if they are told to (-n: Ctrl-C here)."""
+
+    exceptions = SimpleNamespace(RayActorError=Lost)
+
+    def __init__(self, *deaths):
+        self.deaths, self.asked = list(deaths), []
+
+    def put(self, value):
+        return value
+
+    get = put
+
+    def remote(self, **resources):
+        self.asked.append(resources)
+        return lambda kind: SimpleNamespace(remote=lambda: self.actor(kind(), self.deaths.pop(0) if self.deaths else 0))
+
+    def actor(self, far, dies_at):
+        polls = []
+
+        def call(name, *arguments):
+            polls.extend([1] * (name == "poll"))
+            if name == "poll" and len(polls) == -dies_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            if polls and len(polls) == dies_at:
+                far.process.stdin.close()
+                far.process.wait()
+                raise Lost("the power went")
+            return getattr(far, name)(*arguments)
+
+        names = [name for name in dir(far) if not name.startswith("_")]
+        return SimpleNamespace(**{name: SimpleNamespace(remote=partial(call, name)) for name in names})
+
+
+@pytest.fixture
+def elsewhere(repository, monkeypatch, tmp_path):
+    """Runs stage train@<seed> of the toy on a machine that dies as often as it is told to."""
+    ended = signal.getsignal(signal.SIGINT)
+
+    def go(seed, *deaths):
+        toy = tmp_path / "a toy"
+        if not toy.exists():
+            write_toy(repository, seeds=[seed])
+            (tmp_path / "machine").mkdir()
+            subprocess.run(
+                ["sh", "-c", "mkdir -p data/toy/set && echo 3 > data/toy/set/a && echo 4 > data/toy/set/b"], check=True
+            )
+        machine = OneMachine(*deaths)
+        monkeypatch.setitem(sys.modules, "ray", machine)
+        monkeypatch.setattr(remote, "connect", lambda address: machine)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "machine"))
+        step = read_graph()[f"train@{seed}"]
+        step.stage.save_deps()
+        remote.run(step, remote.Cluster("x", 1, 3, 1), "", step.stage.cmd.replace("0.3", "0.05"))
+        return machine
+
+    yield go
+    signal.signal(signal.SIGINT, ended)
+
+
+def test_a_lost_run_goes_on_from_its_checkpoint(elsewhere, capfd, tmp_path):
+    machine = elsewhere(1, 15)
+    output = capfd.readouterr().out
+    assert "its machine was lost: the power went" in output
+    assert output.count("resumed at step") == 1 and output.count("step 20") == 1
+    assert machine.asked == [{"num_cpus": 3, "num_gpus": 1.0}]
+    assert Path("results/toy/r-s1.csv").read_text() == "3", "its share of the cores"
+    total = 1
+    for _ in range(20):
+        total = (total * 31 + 7) % 1000003
+    assert Path("data/toy/runs/x/r-s1/model.txt").read_text() == str(total)
+    assert not list(Path("data/toy/checkpoints").rglob("*.safetensors")), "what is done needs none"
+    kept = list((tmp_path / "machine" / f"multiview-faces-{os.getuid()}").iterdir())
+    assert len([path for path in kept if not path.name.startswith("run-")]) == 2, "job.py and the data"
+
+
+def test_four_lost_machines_are_enough(elsewhere):
+    with pytest.raises(InputError, match="train@0: lost four machines"):
+        elsewhere(0, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("seed", "death"), [(9, 0), (1, -8)])
+def test_what_fails_or_is_stopped_leaves_its_checkpoint(elsewhere, seed, death):
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    with pytest.raises(StageCmdFailedError):
+        elsewhere(seed, death)
+    assert len(list(Path("data/toy/checkpoints/x").iterdir())) == 1
+    assert not Path("results/toy").exists()
 
 
 def free_port():
