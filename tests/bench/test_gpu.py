@@ -85,7 +85,7 @@ def result(place):
 @pytest.mark.slow
 def test_everything_runs_tiny_without_what_a_bare_machine_lacks(place):
     (place / "sitecustomize.py").write_text(HOOK)
-    code, out, err = finish(begin(place, *CPU, "6", checks=CHECK, speed=TRAIN))
+    code, out, err = finish(begin(place, *CPU, "20", checks=CHECK, speed=TRAIN), 1300)
     found = result(place)
     assert code == 0, (out, err, found["parts"], found["notes"])
     assert set(found["parts"].values()) == {"done"}
@@ -93,7 +93,7 @@ def test_everything_runs_tiny_without_what_a_bare_machine_lacks(place):
     assert files == ["benchmarks/gpu.json", "benchmarks/gpu.md", "mvfnet/gpu/table.csv", "siamese/gpu/table.csv"]
     assert out.endswith((place / "res/benchmarks/gpu.md").read_text() + "\n") and found["rule"] in out
     assert (
-        found["made"]["tiny"] and found["made"]["minutes_spent"] <= 6 and len(found["made"]["face_model_sha256"]) == 64
+        found["made"]["tiny"] and found["made"]["minutes_spent"] <= 20 and len(found["made"]["face_model_sha256"]) == 64
     )
     assert [note for note in found["notes"] if "small_gicp" in note]
     kinds = {kind: [row for row in found["rows"] if row["kind"] == kind] for kind in ("job", "method", "paper_profile")}

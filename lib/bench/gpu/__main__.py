@@ -124,11 +124,9 @@ class Keeper:
         if {"speed", "profile"} & set(ends) and Path("data/population.npz").is_file():
             self.start("data", ready, "profile", "--data")
         for name, until in ends.items():
-            further: list[str] = []
             if "data" in self.running and name != "checks":  # steps are timed on them, and on idle cores
                 self.wait("data", ready if name == "profile" else 0.5 * (time.time() + until), end=name == "profile")
-            if name == "profile":
-                further = ["--speed", "speed.json", *(["--memory", str(0.9 * memory)] if cuda else [])]
+            further = ["--memory", str(0.9 * memory)] if name == "profile" and cuda else []
             if name == "profile" and self.states["data"] != "done":
                 self.states[name] = f"left out: data {self.states['data']}"
             else:
