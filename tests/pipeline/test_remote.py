@@ -142,7 +142,7 @@ class Machines:
         self.folder, self.port, self.client, self.nodes = folder, free_port(), free_port(), {}
 
     def start(self, name):
-        """Ray gives up on a machine that is too busy to start it in half a minute: up to four tries."""
+        """Ray gives up on a machine that is too busy to start it in half a minute: up to six tries."""
         temporary, log = self.folder / name, self.folder / f"{name}.log"
         temporary.mkdir()
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
@@ -150,8 +150,7 @@ class Machines:
         head = ["--head", f"--port={self.port}", f"--ray-client-server-port={self.client}", "--include-dashboard=false"]
         command += [f"--address=127.0.0.1:{self.port}"] if self.nodes else head
         settings = {"TMPDIR": str(temporary), "RAY_TMPDIR": tempfile.gettempdir(), "RAY_USAGE_STATS_ENABLED": "0"}
-        settings |= {"RAY_agent_register_timeout_ms": "120000"}
-        for _ in range(4):
+        for _ in range(6):
             with open(log, "wb") as stream:
                 node = subprocess.Popen(command, stdout=stream, stderr=stream, env=os.environ | settings)
             while node.poll() is None:
