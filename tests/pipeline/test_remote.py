@@ -52,7 +52,7 @@ stages:
     outs: [data/toy/set]
   train:
     matrix: {seed: SEEDS}
-    cmd: python job.py ${item.seed} 0.3
+    cmd: python job.py ${item.seed} 0.5
     deps: [job.py, data/toy/set]
     outs: ["data/toy/runs/x/r-s${item.seed}", "results/toy/r-s${item.seed}.csv": {cache: false}]
     meta: {remote: 1}
@@ -188,7 +188,7 @@ def elsewhere(repository, monkeypatch, tmp_path):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "machine"))
         step = read_graph()[f"train@{seed}"]
         step.stage.save_deps()
-        remote.run(step, remote.Cluster("x", 1, 3, 1), "", step.stage.cmd.replace("0.3", "0.05"))
+        remote.run(step, remote.Cluster("x", 1, 3, 1), "", step.stage.cmd.replace("0.5", "0.05"))
         return machine
 
     yield go
@@ -293,6 +293,16 @@ def begin(*arguments):
     )
 
 
+def both(process, mark):
+    """Lines of its output until two trainings have printed something."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if {"train@0", "train@1"} <= {line.split()[0] for line in lines if mark in line}:
+            break
+    return lines
+
+
 def made(folder):
     """What a run leaves, dvc.lock among it."""
     found = [path for top in ("data", "results") for path in (folder / top).rglob("*") if path.is_file()]
@@ -315,11 +325,7 @@ def test_trainings_fan_out_and_survive_the_loss_of_a_machine(repository, machine
 
     toy = write_toy(repository)
     process = begin("--ray", f"127.0.0.1:{machines.port}")
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if {"train@0", "train@1"} <= {line.split()[0] for line in lines if "| step 4" in line}:
-            break
+    lines = both(process, "| step 2\n")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, "".join(lines) + output
@@ -327,11 +333,7 @@ def test_trainings_fan_out_and_survive_the_loss_of_a_machine(repository, machine
     assert len(list((toy / "data/toy/checkpoints/x").iterdir())) == 2, "what was learnt has come home"
 
     process = begin("--ray", f"127.0.0.1:{machines.port}")
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if {"train@0", "train@1"} <= {line.split()[0] for line in lines if "| step 8" in line}:
-            break
+    lines = both(process, "| resumed at step")
     machines.kill("b")
     output, _ = process.communicate(timeout=600)
     output = "".join(lines) + output
