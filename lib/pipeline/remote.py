@@ -26,6 +26,7 @@ from lib.pipeline.stage import GRACE_SECONDS, stage_environment
 
 PACKAGE = "ray[default]==2.60.0"
 CODE = ("lib", "notebooks", "params.yaml", "code.yaml", "dvc.yaml")
+FACE_MODEL = Path("data/face_model.npz")
 CHECKPOINTS, FAILED = "data/*/checkpoints/*/[!.]*.safetensors", "data/*/logs/*.failed.ipynb"
 # When the process that started a command ends, however it does, the other end of this input closes: then all ends.
 LIFE = "exec 3<&0 </dev/null; (read _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec 3<&-; echo on $(uname -n)\n"
@@ -221,6 +222,8 @@ def _attempt(ray: Any, far: Any, stage: Any, command: str, environment: dict[str
     signal.signal(signal.SIGINT, signal.default_int_handler)  # until there is a command to pass it on to
     given = [dep for dep in stage.deps if dep.def_path not in CODE]
     contents = {dep.def_path: fingerprint(dep.def_path, dep.hash_info.value) for dep in given}
+    if FACE_MODEL.is_file():  # the training set reads it, which stages name by what was made with it
+        contents[str(FACE_MODEL)] = fingerprint(str(FACE_MODEL), FACE_MODEL)
     outs = [out.def_path for out in stage.outs]
     checkpoints = [f"data/*/checkpoints/*/{Path(out).name}[.-]*" for out in outs]
     begun = checkpoints + [out.def_path for out in stage.outs if out.persist]

@@ -180,7 +180,12 @@ def elsewhere(repository, monkeypatch, tmp_path):
             write_toy(repository, seeds=[seed])
             (tmp_path / "machine").mkdir()
             subprocess.run(
-                ["sh", "-c", "mkdir -p data/toy/set && echo 3 > data/toy/set/a && echo 4 > data/toy/set/b"], check=True
+                [
+                    "sh",
+                    "-c",
+                    "mkdir -p data/toy/set && echo 3 > data/toy/set/a && echo 4 > data/toy/set/b && echo 5 > data/face_model.npz",
+                ],
+                check=True,
             )
         machine = OneMachine(*deaths)
         monkeypatch.setitem(sys.modules, "ray", machine)
@@ -208,7 +213,7 @@ def test_a_lost_run_goes_on_from_its_checkpoint(elsewhere, capfd, tmp_path):
     assert Path("data/toy/runs/x/r-s1/model.txt").read_text() == str(total)
     assert not list(Path("data/toy/checkpoints").rglob("*.safetensors")), "what is done needs none"
     kept = list((tmp_path / "machine" / f"multiview-faces-{os.getuid()}").iterdir())
-    assert len([path for path in kept if not path.name.startswith("run-")]) == 2, "job.py and the data"
+    assert len([path for path in kept if not path.name.startswith("run-")]) == 3, "job.py, the data, the face model"
 
 
 def test_four_lost_machines_are_enough(elsewhere):
