@@ -1,6 +1,6 @@
 # Two commands matter: `make repro` and `make test`. Each sets up all it needs in .venv first.
 #
-#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2]   the pipeline: tables, figures, executed notebooks
+#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2] [RAY=address]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
 #   make test-machines the fast tests as other processors and libraries would run them, one after the other
 #   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
@@ -18,8 +18,9 @@ VENV ?= .venv
 PROFILE ?=
 PAPER ?=
 JOBS ?=
+RAY ?=
 MINUTES ?= 8
-OUT ?= results
+OUT ?=
 TINY ?=
 
 BIN := $(VENV)/bin
@@ -30,7 +31,7 @@ READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 .DEFAULT_GOAL := repro
 
 repro: env
-	@$(BIN)/python -m lib.pipeline $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAPER),--paper $(PAPER)) $(if $(JOBS),--jobs $(JOBS))
+	@$(BIN)/python -m lib.pipeline $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAPER),--paper $(PAPER)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RAY),--ray $(RAY))
 
 test: lint
 	@echo "== tests, the smoke pipeline among them"
@@ -73,7 +74,7 @@ benchmarks: env
 
 # On a bare machine with a card: no environment is set up.
 gpu:
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes "$(MINUTES)" --out "$(OUT)" $(if $(TINY),--tiny --device cpu)
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes $(MINUTES) $(if $(OUT),--out "$(OUT)") $(if $(TINY),--tiny --device cpu)
 
 tune: env
 	@$(BIN)/python -m lib.tune siamese

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.bench import mvfnet, renderer, synthesis, training
+from lib.bench import renderer, synthesis, training
 from lib.bench.measure import page, write
 from lib.core.command import argument, command
 from lib.core.errors import InputError
@@ -21,7 +21,6 @@ GROUPS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "renderer": renderer.run,
     "synthesis": synthesis.run,
     "training": training.run,
-    "mvfnet": mvfnet.run,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from torch.utils.benchmark import Timer
 
 from lib.core.files import atomic_write_json, atomic_write_text
@@ -25,19 +26,21 @@ class Case(NamedTuple):
     size: int
 
 
-def measure(cases: Iterable[Case], seconds: float = 0.5) -> pd.DataFrame:
+def measure(cases: Iterable[Case], seconds: float = 0.5, device: torch.device | None = None) -> pd.DataFrame:
     """Time every case for about `seconds` on one thread, after one call that compiles and fills caches.
 
-    Processor time, not wall clock: what the work costs, whoever else is using the machine.
+    Processor time, not wall clock: what the work costs, whoever else is using the machine. On a card the time until it has
+    done the work.
 
     Returns:
         a row a case: its benchmark, variant, size (px) and items in a call; ms, the median time of one item; iqr, the
         range of the middle half of all measurements, in the same unit; calls, how many were timed.
     """
     rows = []
+    clock = _until_done if device is not None and device.type == "cuda" else time.process_time
     for case in cases:
         case.run()
-        timer = Timer("run()", timer=time.process_time, globals={"run": case.run}, num_threads=1)
+        timer = Timer("run()", timer=clock, globals={"run": case.run}, num_threads=1)
         found = timer.blocked_autorange(min_run_time=seconds)
         rows.append(
             {
@@ -48,6 +51,11 @@ def measure(cases: Iterable[Case], seconds: float = 0.5) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _until_done() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def write(folder: Path, group: str, table: pd.DataFrame) -> None:

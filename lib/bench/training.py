@@ -1,75 +1,85 @@
-"""Training benchmark: one step of the quick profile's networks by part, in float32 beside bfloat16, one thread."""
+"""Training benchmark: a step of every run of every paper in the active profile, by part, in float32 beside bfloat16."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lib import papers
 from lib.bench.measure import Case, measure
-from lib.engine.device import MixedPrecision
-from lib.models import siamese
-from lib.models.siamese import Siamese3DMM
-from lib.morphable.model import FaceModel
-from lib.renderers.cameras import PerspectiveCamera
-
-BATCH, SIZE, MODES = 32, 64, 64
-
-
-def paper_model(face: FaceModel) -> Siamese3DMM:
-    """The face model's first modes in the paper's form; what they look like does not change what a step costs."""
-    arrays: dict[str, np.ndarray] = {
-        "mean": face.mean.numpy(),
-        "basis": face.id_basis[:MODES].numpy(),
-        "std": np.ones(MODES, np.float32),
-        "mirror_sign": np.ones(MODES, np.float32),
-        "faces": face.faces.numpy(),
-        "landmarks": face.landmarks.numpy(),
-        "face_index": face.face_index.numpy(),
-        "explained": np.ones((), np.float32),
-    }
-    return Siamese3DMM(arrays)
+from lib.core.checkpoint import save_weights
+from lib.core.params import load_params
+from lib.engine.device import MixedPrecision, bf16_is_fast
+from lib.engine.loop import LoopConfig, Task
+from lib.engine.pretraining.identity import identity_path
+from lib.engine.runs import encoder_path, run_folder
+from lib.models.flow.load import build_flow, flow_path
+from lib.models.identity_net import IdentityNet
+from lib.models.parts.encoders import build_encoder
+from lib.renderers.rasterize import use
 
 
-def step(run: str, precision: str, face: Siamese3DMM, part: str) -> Callable[[], None]:
-    """A call that does the forward pass, forward and backward, or the whole step with the optimiser."""
-    torch.manual_seed(0)
-    network = siamese.build(run, face, "resnet_tiny")
-    model: nn.Module = MixedPrecision(network, precision)
-    optimizer = torch.optim.AdamW(network.parameters())
-    v = 1 if run == "sv" else 3
-    images = torch.rand(BATCH, v, 3, SIZE, SIZE)
-    K = torch.tensor([[80.0, 0, SIZE / 2], [0, 80.0, SIZE / 2], [0, 0, 1]]).repeat(BATCH, v, 1, 1)
-    R, t = torch.eye(3).repeat(BATCH * v, 1, 1), torch.tensor([0.0, 0, 200]).repeat(BATCH * v, 1)
-    camera = PerspectiveCamera(K.flatten(0, 1), R, t)
-    truth = face.mean.repeat(BATCH, 1, 1)
+def own_runs(**loop: Any) -> dict[str, Any]:
+    """Parameters of a profile of its own, `<profile>-speed`: the data of params.yaml's profile, networks of its own.
 
-    def loss() -> Tensor:
-        return siamese.objective(face, model(images, K), truth, camera, v)
-
-    def run_part() -> None:
-        if part == "forward":
-            with torch.no_grad():
-                model(images, K)
-            return
-        value = loss()
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        if part == "step":
-            optimizer.step()
-
-    return run_part
+    Those that runs start from are untrained, which does not change what a step costs. loop: settings of every run's training
+    loop. Raises InputError when there is no params.yaml.
+    """
+    params = load_params()
+    use(params)
+    data = Path("data") / params["profile"]
+    name = params["profile"] = f"{params['profile']}-speed"
+    data.with_name(name).mkdir(parents=True, exist_ok=True)
+    for path in data.iterdir() if data.is_dir() else ():
+        link = data.with_name(name) / path.name
+        if path.name not in ("pretrained", "flow", "identity", "runs", "checkpoints") and not link.exists():
+            link.symlink_to(path.resolve())
+    for settings in (params[paper] for paper in papers.names() if paper in params):
+        save_weights(encoder_path(name, settings["backbone"]), build_encoder(settings["backbone"]), {})
+        for run in settings["runs"].values():
+            run["loop"] = (run.get("loop") or {}) | loop
+    kind, backbone, dim = params["flow"]["kind"], params["mvfnet"]["backbone"], params["mvfnet"]["identity"]["dim"]
+    save_weights(flow_path(name, kind), build_flow(kind), {})
+    header = {"kind": "identity", "backbone": backbone, "dim": dim}
+    save_weights(identity_path(name, backbone), IdentityNet(backbone, dim), header)
+    return params
 
 
-def run(face_model: Path, seconds: float = 1.0) -> pd.DataFrame:
-    """Milliseconds a view; a batch has 32 subjects, of one view for SV and three for the others."""
-    face = paper_model(FaceModel.load(face_model))
-    cases = [
-        Case(f"{name}: {part}", precision, step(name, precision, face, part), BATCH * (1 if name == "sv" else 3), SIZE)
-        for name in ("sv", "mv_concat", "mv_shape_concat")
-        for part in ("forward", "forward and backward", "step")
-        for precision in ("32-true", "bf16-mixed")
-    ]
-    return measure(cases, seconds)
+def parts(task: Task, loop: LoopConfig, device: torch.device) -> tuple[dict[str, Callable[[], Any]], dict[str, Tensor]]:
+    """What a training step consists of, each by itself, the backward pass with the forward pass before it; and a batch."""
+    model = MixedPrecision(task.model, loop.precision).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=loop.lr, fused=device.type == "cuda" or None)
+    made = task.batch(0, 0, 1)
+
+    def copy() -> dict[str, Tensor]:
+        return {name: x.to(device) for name, x in made.items()}
+
+    batch = copy()
+    runs = {"batch": lambda: task.batch(0, 0, 1), "copy": copy, "forward": lambda: task.loss(model, batch)}
+    runs |= {"forward and backward": lambda: task.loss(model, batch).backward(), "optimiser": optimizer.step}
+    return runs, batch
+
+
+def cases(params: dict[str, Any], precision: str) -> Iterator[Case]:
+    """The parts of every run's step; each network is kept untrained, since later runs start from it."""
+    for paper in papers.names():
+        for run in papers.training(paper).RUNS:
+            task, loop, _, meta = papers.training(paper).prepare(params, run, 0)
+            save_weights(run_folder(params["profile"], paper, run, 0) / "model.safetensors", task.model, meta)
+            own, batch = parts(task, replace(loop, precision=precision), torch.device("cpu"))
+            images = batch["images"]
+            for name in ("batch", "forward", "forward and backward", "optimiser"):
+                yield Case(
+                    f"{paper} {run}: {name}", precision, own[name], images[..., 0, 0, 0].numel(), images.shape[-1]
+                )
+
+
+def run(face_model: Path, seconds: float = 0.5) -> pd.DataFrame:
+    """Milliseconds an image, on the data that `make repro` has made. Raises InputError for data that are not there."""
+    params = own_runs()
+    kinds = ("32-true", "bf16-mixed") if bf16_is_fast() else ("32-true",)
+    return pd.concat([measure(cases(params, kind), seconds) for kind in kinds])

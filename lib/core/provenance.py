@@ -22,10 +22,10 @@ def _git(*words: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """The checked-out commit, and whether tracked files other than results differ from it."""
+    """The checked-out commit, and whether tracked files other than results differ from it; COMMIT names a copy's."""
     number = _git("rev-parse", "HEAD")
     if number is None:
-        return {"commit": "unknown (not a git checkout)", "dirty": None}
+        return {"commit": os.environ.get("COMMIT", "unknown (not a git checkout)"), "dirty": None}
     # the pipeline itself rewrites results, dvc.lock and params.yaml; they say nothing about the code
     changed = _git(
         "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!dvc.lock", ":!params.yaml"

@@ -1,6 +1,6 @@
 """Run the pipeline of dvc.yaml with several stages at a time, and say what each took.
 
-    python -m lib.pipeline [--profile quick] [--jobs 2] [--paper siamese] [stage ...]
+    python -m lib.pipeline [--profile quick] [--jobs 2] [--paper siamese] [--ray auto] [stage ...]
 
 Stages that are up to date are not touched; a run that was stopped goes on where it was. The smoke profile runs in out/smoke/.
 """
@@ -19,6 +19,7 @@ from lib.core.pool import cores
 from lib.pipeline import code
 from lib.pipeline.graph import read_graph, select, sort_lock, up_to_date
 from lib.pipeline.lock import alone
+from lib.pipeline.remote import check
 from lib.pipeline.scheduler import Scheduler, write_timings
 from lib.pipeline.schema import further
 from lib.pipeline.workspace import enter, prepare_dvc
@@ -33,12 +34,16 @@ def run(options: Namespace) -> int:
     check_params(params, further, papers.names())
     profile = str(params["profile"])
     # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
+    cluster = check(options.ray) if options.ray else None
     jobs = options.jobs or (1 if profile == "paper" else min(cores(), 8))
     everything = read_graph()
     code.refresh(code.commands(everything.values()))
     steps = select(everything, options.targets, options.paper)
-    scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps))
-    print(f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time")
+    scheduler = Scheduler(steps, jobs, Path("data") / profile / "logs", up_to_date(steps), cluster)
+    away = f", and {cluster.slots} trainings on {cluster.address}" if cluster else ""
+    print(
+        f"{profile} profile: {len(steps) - len(scheduler.done)} of {len(steps)} stages to run, {jobs} at a time{away}"
+    )
     gc.enable()
     complete = scheduler.run()
     if scheduler.seconds:
@@ -64,6 +69,9 @@ def run(options: Namespace) -> int:
     argument("--profile", default="", help="a profile of lib/profiles (default: that of params.yaml)"),
     argument("--paper", default="", help="only the stages of this paper and what they need"),
     argument("--jobs", type=int, default=0, help="stages at a time (default: one per core)"),
+    argument(
+        "--ray", default="", metavar="ADDRESS", help="train on this Ray cluster: auto, host:6379, ray://host:10001"
+    ),
 )
 def main(options: Namespace) -> int:
     """Command line; 0 when everything is done."""

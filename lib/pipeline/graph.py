@@ -20,6 +20,7 @@ class Step:
     cores: str = "1"  # a number, "half" or "all"
     paper: str = ""
     label: str = ""  # how it is called on screen and in timings, where DVC's name says less
+    remote: str = ""  # cards that it asks a cluster for; nothing: it always runs here
     height: int = 0  # stages on the longest way from here to the end
     stage: Any = field(default=None, repr=False)  # DVC's
 
@@ -54,8 +55,8 @@ def read_graph() -> dict[str, Step]:
     for order, stage in enumerate(stages):
         meta = {key: str(value) for key, value in (stage.meta or {}).items()}
         needs = {other.addressing for other in graph.successors(stage)}
-        cores, paper, label = meta.get("cores", "1"), meta.get("paper", ""), meta.get("label", "")
-        steps[stage.addressing] = Step(stage.addressing, order, needs, cores, paper, label, stage=stage)
+        cores, paper, label, remote = (meta.get(name, "") for name in ("cores", "paper", "label", "remote"))
+        steps[stage.addressing] = Step(stage.addressing, order, needs, cores or "1", paper, label, remote, stage=stage)
     return with_heights(steps)
 
 

@@ -14,19 +14,26 @@ import selectors
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from lib.core.files import read_csv, write_csv
 from lib.pipeline.graph import Step, choose
+from lib.pipeline.remote import Cluster, run
 from lib.pipeline.stage import GRACE_SECONDS, RAN, WORDS, Running, start
 
 
 class Scheduler:
-    """Keeps up to ``jobs`` cores busy with stages until all are done, one fails, or the user stops it."""
+    """Keeps up to ``jobs`` cores busy with stages until all are done, one fails, or the user stops it.
 
-    def __init__(self, steps: dict[str, Step], jobs: int, logs: Path, done: set[str]) -> None:
-        self.steps, self.jobs, self.logs, self.done = steps, jobs, logs, set(done)
+    Given a cluster, stages that ask for a card run there, as many at a time as it has room for.
+    """
+
+    def __init__(
+        self, steps: dict[str, Step], jobs: int, logs: Path, done: set[str], cluster: Cluster | None = None
+    ) -> None:
+        self.steps, self.jobs, self.logs, self.done, self.cluster = steps, jobs, logs, set(done), cluster
         self.seconds: dict[str, float] = {}
         self.failed = self.stopping = False
         self.running: dict[int, Running] = {}
@@ -51,12 +58,18 @@ class Scheduler:
         started = False
         while not self.stopping and not self.failed:
             busy = {running.step.name for running in self.running.values()}
-            free = self.jobs - sum(running.step.width(self.jobs) for running in self.running.values())
+            away = {name for name, step in self.steps.items() if self.cluster and step.remote}
+            free = self.jobs - sum(self.steps[name].width(self.jobs) for name in busy - away)
             waiting = [step for name, step in self.steps.items() if name not in self.done | busy]
-            step = choose(waiting, self.done, free, self.jobs, set(self.steps))
+            local = [step for step in waiting if step.name not in away]
+            step = choose(local, self.done, free, self.jobs, set(self.steps))
+            if step is None and self.cluster:
+                room = self.cluster.slots - len(busy & away)
+                step = choose([s for s in waiting if s.name in away], self.done, room, 1, set(self.steps))
             if step is None:
                 break
-            running, stream = start(step, self.jobs, self.life)
+            there = partial(run, step, self.cluster) if self.cluster and step.name in away else None
+            running, stream = start(step, self.jobs, self.life, there)
             self.running[stream] = running
             self.selector.register(stream, selectors.EVENT_READ)
             started = True

@@ -10,6 +10,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.core.pool import THREADS, cores
 from lib.pipeline.graph import Step
@@ -70,11 +71,12 @@ def reproduce(step: Step) -> int:
     return UNCHANGED if not changed else RAN if handler.ran else RESTORED
 
 
-def start(step: Step, jobs: int, life: tuple[int, int]) -> tuple[Running, int]:
+def start(step: Step, jobs: int, life: tuple[int, int], run: Any = None) -> tuple[Running, int]:
     """Fork a process for one stage; returns it and the reading end of its output.
 
     A fork starts with DVC imported and dvc.yaml parsed. ``life``: a pipe that only the scheduler can write to; it ends
-    when the scheduler does, even by SIGKILL, and then the stage stops as well.
+    when the scheduler does, even by SIGKILL, and then the stage stops as well. ``run``: runs the command in place of
+    DVC's `dvc.stage.run._run`.
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -101,6 +103,10 @@ def start(step: Step, jobs: int, life: tuple[int, int]) -> tuple[Running, int]:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
         os.environ.update(stage_environment(step.width(jobs) if jobs > 1 else cores()))
+        if run:
+            import dvc.stage.run
+
+            dvc.stage.run._run = run
         code = reproduce(step)
         sys.stdout.flush()
     except BaseException as error:

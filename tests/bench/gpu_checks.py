@@ -88,12 +88,12 @@ def compare(device: torch.device, work: Callable[..., Tensor], *given: Tensor) -
 
 def weighted(x: Tensor) -> Tensor:
     """A scalar that feels every element of x differently."""
-    return (x * torch.linspace(-1, 1, x.numel(), dtype=x.dtype).to(x.device).view(x.shape)).sum()
+    return (x.double() * torch.linspace(-1, 1, x.numel(), dtype=torch.float64).to(x.device).view(x.shape)).sum()
 
 
 def gradients(device: torch.device) -> Figures:
     """Of a shaded image to screen, albedo, normals and light, and of a view rendered in others (equations 3 and 4 of MVF-Net)
-    to vertices, images and cameras. Values to 1e-4, gradients to 1e-3."""
+    to vertices, images and cameras. Values to 1e-5, gradients to 3e-3."""
     at, size = scene(64), 64
     faces = at.faces
 
@@ -105,7 +105,11 @@ def gradients(device: torch.device) -> Figures:
     shaded = compare(device, image, at.screen, at.albedo, vertex_normals(at.vertices, faces), at.sh)
     yaw = torch.tensor([0.0, -0.7, 0.7] * 2)
     R = euler_to_matrix(yaw, 0.1 * yaw + 0.03, 0.05 * yaw)
-    pictures = torch.rand(2, 3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    coarse = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.interpolate(
+        coarse, (size, size), mode="bicubic"
+    )  # noise has another gradient in every pixel
+    pictures = smooth.unflatten(0, (2, 3))
     scale, t2d = torch.full((6,), size / 200), torch.full((6, 2), size / 2 + 0.3)
 
     def renders(vertices: Tensor, pictures: Tensor, *camera: Tensor) -> Any:
@@ -118,7 +122,7 @@ def gradients(device: torch.device) -> Figures:
     flips = int((one != other).sum())  # the projections differ in their last digits, and so may the faces
     agree = (one == other)[:, [0, 0, 1, 2], None]
     paired = compare(device, lambda *x: weighted(renders(*x).image * agree.to(x[0].device)), *given)
-    ok = max(shaded[0], paired[0]) < 1e-4 and max(shaded[1], paired[1]) < 1e-3 and flips <= 3
+    ok = max(shaded[0], paired[0]) < 1e-5 and max(shaded[1], paired[1]) < 3e-3 and flips <= 3
     names = ("shaded", "shaded_gradient", "pairs", "pairs_gradient")
     return dict(zip(names, (*shaded, *paired), strict=True)) | {"flips": flips, "ok": ok}
 
@@ -252,7 +256,7 @@ def networks(device: torch.device) -> Figures:
     torch.manual_seed(0)
 
     def note(name: str, model: nn.Module, call: Callable[..., Any], *given: Tensor) -> None:
-        want = call(model.eval(), *given)
+        want = call(model.to(CPU).eval(), *given)  # a face model that runs share is where the last one left it
         model, there = model.to(device), [x.to(device) for x in given]
         exact = call(model, *there)
         with torch.autocast(device.type, torch.bfloat16):

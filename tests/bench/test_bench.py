@@ -5,10 +5,14 @@ import time
 
 import pandas as pd
 import pytest
+import yaml
 
+from lib import papers
 from lib.bench import __main__ as command
-from lib.bench import mvfnet, renderer, synthesis, training
+from lib.bench import renderer, synthesis, training
 from lib.bench.measure import Case, measure
+from tests.bench import gpu_checks
+from tests.bench.test_gpu_checks import forget_what_is_shared
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +56,19 @@ def test_renderers_are_timed_forward_and_backward_and_agree(face_file, monkeypat
     assert table["same_faces"].dropna().min() >= 0.999
 
 
-def test_training_steps_of_all_networks_are_timed(face_file, monkeypatch):
-    monkeypatch.setattr(training, "BATCH", 2)
-    monkeypatch.setattr(training, "SIZE", 32)
+def test_a_step_of_every_run_is_timed_by_part(face_file, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/face_model.npz").symlink_to(face_file)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(gpu_checks.parameters(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    forget_what_is_shared()
+    monkeypatch.setattr(training, "bf16_is_fast", lambda: False)
     table = training.run(face_file, seconds=0.0)
-    ms = table[table["variant"] == "32-true"].set_index("benchmark")["ms"]
-    assert len(table) == 3 * 3 * 2 and ms["sv: forward"] < ms["sv: step"]
-
-
-def test_parts_of_the_self_supervised_step_are_shares_of_it(face_file, monkeypatch):
-    monkeypatch.setattr(mvfnet, "BATCH", 2)
-    monkeypatch.setattr(mvfnet, "bf16_is_fast", lambda: False)
-    monkeypatch.setattr(mvfnet, "N_ID", 20)
-    table = mvfnet.run(face_file, seconds=0.02)
-    share = table.set_index(table["benchmark"].str.split(": ").str[1])["share_of_step"]
-    assert share["whole step"] == 1 and (share > 0).all()
-    parts = ["encoder, forward", "render and masks, forward", "flow, forward", "all, backward"]
-    assert share[parts].sum() == pytest.approx(1, abs=0.5)
+    runs = [f"{paper} {run}" for paper in papers.names() for run in papers.training(paper).RUNS]
+    ms = table.set_index("benchmark")["ms"]
+    assert len(table) == 4 * len(runs) and (ms > 0).all()
+    assert all(ms[f"{run}: forward"] < ms[f"{run}: forward and backward"] for run in runs)
+    assert table.set_index("benchmark")["items"]["siamese mv_add: forward"] == 3 * 4
 
 
 def test_synthesis_is_timed_by_the_image(face_file):

@@ -85,7 +85,7 @@ def result(place):
 @pytest.mark.slow
 def test_everything_runs_tiny_without_what_a_bare_machine_lacks(place):
     (place / "sitecustomize.py").write_text(HOOK)
-    code, out, err = finish(begin(place, *CPU, "6", checks=CHECK, speed=TRAIN))
+    code, out, err = finish(begin(place, *CPU, "20", checks=CHECK, speed=TRAIN), 1300)
     found = result(place)
     assert code == 0, (out, err, found["parts"], found["notes"])
     assert set(found["parts"].values()) == {"done"}
@@ -93,7 +93,7 @@ def test_everything_runs_tiny_without_what_a_bare_machine_lacks(place):
     assert files == ["benchmarks/gpu.json", "benchmarks/gpu.md", "mvfnet/gpu/table.csv", "siamese/gpu/table.csv"]
     assert out.endswith((place / "res/benchmarks/gpu.md").read_text() + "\n") and found["rule"] in out
     assert (
-        found["made"]["tiny"] and found["made"]["minutes_spent"] <= 6 and len(found["made"]["face_model_sha256"]) == 64
+        found["made"]["tiny"] and found["made"]["minutes_spent"] <= 20 and len(found["made"]["face_model_sha256"]) == 64
     )
     assert [note for note in found["notes"] if "small_gicp" in note]
     kinds = {kind: [row for row in found["rows"] if row["kind"] == kind] for kind in ("job", "method", "paper_profile")}
@@ -110,8 +110,8 @@ def test_everything_runs_tiny_without_what_a_bare_machine_lacks(place):
 
 def test_a_part_that_hangs_is_ended_with_its_children_and_what_it_wrote_stays(place):
     began = time.time()
-    code, _, _ = finish(begin(place, *CPU, "0.2", checks=HANGS, speed=TRAIN, profile=TRAIN))
-    assert time.time() - began < 12 + 8  # to start Python; the machine may be busy
+    code, _, _ = finish(begin(place, *CPU, "0.4", checks=HANGS, speed=TRAIN, profile=TRAIN))
+    assert time.time() - began < 24 + 8  # to start Python; the machine may be busy
     found = result(place)
     assert found["parts"]["checks"] == "cut short by the clock" and found["parts"]["speed"] == "done" and code == 0
     assert {row["kind"] for row in found["rows"]} >= {"check", "train"}
@@ -142,7 +142,7 @@ def test_a_killed_part_leaves_the_others_alone(place):
     assert code == 1 and found["parts"]["checks"].startswith("failed") and found["parts"]["speed"] == "done"
     assert len([row for row in found["rows"] if row["kind"] == "check"]) == 2
     (place / "out/gpu/speed.json").write_text('{"rows": [')  # torn
-    keeper = gpu.Keeper(types.SimpleNamespace(minutes=1.0))
+    keeper = gpu.Keeper(types.SimpleNamespace(minutes=1.0, tiny=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         assert keeper.read("speed") == {} and keeper.read("checks")["notes"] == ["a note"]

@@ -150,6 +150,9 @@ def folder(face_model: FaceModel, face_model_files: Path, tmp_path: Path, monkey
     arrays = build(scans.vertices().numpy(), scans.symmetry.numpy(), index, 12, weight)
     arrays |= {"faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(), "face_index": index}
     save_npz_atomic(data / "siamese_3dmm.npz", **arrays)
+    kept = [value for paper in papers.names() for value in vars(papers.training(paper)).values()]
+    for cached in (value for value in kept if hasattr(value, "cache_clear")):  # other tests' data under the same names
+        cached.cache_clear()
     return tmp_path
 
 

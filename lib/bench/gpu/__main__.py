@@ -30,17 +30,8 @@ from lib.core.files import atomic_write_json, atomic_write_text, write_csv
 from lib.core.params import PROFILE_FOLDER, load_params
 
 SCRATCH = Path("out/gpu")
-PARTS = {"checks": (0.2, 20.0), "speed": (0.3, 20.0), "profile": (0.5, 150.0)}
+PARTS = {"checks": (0.18, 20.0), "speed": (0.36, 20.0), "profile": (0.46, 150.0)}
 """Part -> its share of the minutes, and the seconds on a card below which it is not begun."""
-TINY = {
-    "train": {"n_subjects": 60, "shard_size": 30},
-    "threedfaw": {"n_subjects": 3, "frames": 7},
-    "w300lp": {"n_faces": 12},
-}
-TINY |= {
-    "multipie": {"n_subjects": 8},
-    "micc": {"n_subjects": 4},
-}  # of the smoke profile, a minute's worth for two cores
 ENOUGH_GIB, MARGIN_S, SHOWN = 8.0, 6.0, 40
 
 
@@ -49,10 +40,10 @@ class Keeper:
 
     def __init__(self, options: Namespace) -> None:
         self.options, self.began = options, time.time()
-        self.end = self.began + max(0.9 * 60 * options.minutes, 60 * options.minutes - MARGIN_S)
+        self.end = self.began + 60 * options.minutes - min(MARGIN_S, 30 * options.minutes)  # then what hangs is killed
         self.running: dict[str, subprocess.Popen] = {}
         self.states: dict[str, str] = dict.fromkeys(PARTS, "not run")
-        self.notes: list[str] = []
+        self.notes = ["tiny: no number here means anything"] if options.tiny else []
 
     def command(self, module: str) -> list[str]:
         """How a part's module is run."""
@@ -65,9 +56,9 @@ class Keeper:
         words = [*self.command(module), *words, *["--tiny"] * self.options.tiny]
         if shutil.which("timeout"):  # in case that this process is killed
             words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
-        # without the second, a process that has asked whether there is a card cannot fork users of it
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = os.environ | {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "QUIET": "1"}
+        env = os.environ | {"PYTHONPATH": path, "QUIET": "1"}
+        env |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # who has asked for a card otherwise cannot fork users of it
         env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or name == "data" else {}
         with (SCRATCH / f"{name}.log").open("w") as log:
             self.running[name] = subprocess.Popen(
@@ -80,10 +71,8 @@ class Keeper:
         """Until the part has ended or it is `until`, when it is ended (or goes on); then the results are written."""
         process = self.running[name]
         try:
-            code = process.wait(max(0.1, until + 1 - time.time()))
-            self.states[name] = (
-                "done" if code == 0 else f"failed (status {code}): {_last_line(SCRATCH / f'{name}.log')}"
-            )
+            code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
+            self.states[name] = f"failed (status {code}): {last}" if code else "done"
         except subprocess.TimeoutExpired:
             if not end:
                 return
@@ -110,38 +99,29 @@ class Keeper:
         self.start("card", self.began + 60, "card")
         self.wait("card", min(self.began + 60, self.end))
         card = self.read("card").get("card") or {"problem": f"asking for the card {self.states['card']}"}
-        if self.options.device == "cuda" and "problem" in card:
-            old = "too old" in card["problem"]
-            advice = (
-                f"a driver for CUDA {card.get('cuda_of_torch')}, or a torch built for an older CUDA; " if old else ""
-            )
-            raise InputError(
-                "no usable card", card["problem"], advice + "`make gpu TINY=1` walks through all on the CPU"
-            )
-        memory = card.get("memory_gib", 2.0)
-        if memory < ENOUGH_GIB and self.options.device == "cuda":
+        cuda, memory = self.options.device == "cuda", card.get("memory_gib", 0.0)
+        if cuda and "problem" in card:
+            advice = "`make gpu TINY=1` walks through everything on the CPU"
+            if "too old" in card["problem"]:
+                advice = f"a driver for CUDA {card['cuda_of_torch']}, or a torch built for an older CUDA; {advice}"
+            raise InputError("no usable card", card["problem"], advice)
+        if cuda and memory < ENOUGH_GIB:
             self.notes.append(f"{memory} GiB of card memory: what needs more is left out, run by run")
         ends = self.fitting()
-        others = [ends[name] for name in ends if name != "profile"]
-        if "profile" in ends:
-            ready = max(others, default=self.end - 0.5 * (self.end - time.time()))
+        for old in self.options.out.glob("*/gpu/table.csv") if ends else ():
+            old.unlink()  # the new gpu.json does not tell what made it
+        ready = max([ends[name] for name in ends if name != "profile"], default=0.5 * (time.time() + self.end))
+        if {"speed", "profile"} & set(ends) and Path("data/population.npz").is_file():
             self.start("data", ready, "profile", "--data")
         for name, until in ends.items():
-            further: list[str] = []
-            if "data" in self.running and name != "checks":  # timing waits for idle cores
-                self.wait("data", ready if name == "profile" else ends.get("checks", ready), end=name == "profile")
-            if name == "profile":
-                if self.states["data"] != "done":
-                    self.states[name] = f"left out: data {self.states['data']}"
-                    continue
-                further = [
-                    "--memory",
-                    str(0.9 * memory if self.options.device == "cuda" else 2.0),
-                    "--speed",
-                    "speed.json",
-                ]
-            self.start(name, until, name, *further)
-            self.wait(name, until)
+            if "data" in self.running and name != "checks":  # steps are timed on them, and on idle cores
+                self.wait("data", ready if name == "profile" else 0.5 * (time.time() + until), end=name == "profile")
+            further = ["--memory", str(0.9 * memory)] if name == "profile" and cuda else []
+            if name == "profile" and self.states["data"] != "done":
+                self.states[name] = f"left out: data {self.states['data']}"
+            else:
+                self.start(name, until, name, *further)
+                self.wait(name, until)
 
     def fitting(self) -> dict[str, float]:
         """When each part that fits must have ended (s since 1970); the others' states say what they lack."""
@@ -149,7 +129,7 @@ class Keeper:
         for name, (_, least) in PARTS.items():
             taken += 0.0 if self.options.tiny else least
             if name == "profile" and not Path("data/population.npz").is_file():
-                self.states[name] = "left out: no data/population.npz, which stands beside the face model"
+                self.states[name] = "left out: no data/population.npz, which is made with the face model; no data"
             elif taken > left:
                 self.states[name] = f"left out: wants {taken / 60 + 0.2:.1f} minutes in all"
             else:
@@ -204,24 +184,21 @@ def page(result: dict[str, Any]) -> str:
     """The result as Markdown: what made it, parts, a table a kind of rows; the rest is in the JSON."""
     made, rows = result["made"], result["rows"]
     checks = [row for row in rows if row["kind"] == "check"]
-    shown = {"check": [row for row in checks if not row.get("ok")]}
-    for row in rows:
-        if row["kind"] != "check":
-            shown.setdefault(row["kind"], []).append(row)
+    shown: dict[str, list[dict[str, Any]]] = {"check": [row for row in checks if not row.get("ok")]}
+    for row in (row for row in rows if row["kind"] != "check"):
+        shown.setdefault(f"{row['kind']} {row['paper'] if row['kind'] == 'method' else ''}".strip(), []).append(row)
     lines = ["# `make gpu`\n", "; ".join(f"{key} {value}" for key, value in made.items()) + ".\n"]
     lines += [f"- {name}: {state}" for name, state in result["parts"].items()]
     lines += [f"- {note}" for note in result["notes"]]
-    lines += [
-        f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. Steps of the profile: {result['rule']}"
-    ]
+    lines += [f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. {result['rule']}"]
     for kind, own in shown.items():
-        plain = [
-            {k: v for k, v in row.items() if k != "kind" and not isinstance(v, dict | list)} for row in own[:SHOWN]
+        first = next((key.split()[0] for key in own[0] if key.endswith(" mm")), "") if own else ""
+        keys = dict.fromkeys(k for row in own[:SHOWN] for k, v in row.items() if not isinstance(v, dict | list))
+        head = [
+            k for k in keys if k not in ("kind", "tiny") and (not k.endswith((" mm", " n")) or k.split()[0] == first)
         ]
-        head = list(dict.fromkeys(key for row in plain for key in row))
-        cells = [
-            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(k, "") for k in head)] for row in plain
-        ]
+        values = [[row.get(key, "") for key in head] for row in own[:SHOWN]]
+        cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in line] for line in values]
         if own:
             more = f", the first {SHOWN} of {len(own)}" if len(own) > SHOWN else ""
             lines += [f"\n## {kind.replace('_', ' ')}{more}\n"]
@@ -239,8 +216,8 @@ def prepare(tiny: bool) -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
     (SCRATCH / "data").mkdir(parents=True)
     params = load_params(PROFILE_FOLDER / ("smoke.yaml" if tiny else "gpu.yaml")) | {"profile": "gpu"}
-    for name, settings in TINY.items() if tiny else ():
-        params["data"][name] |= settings
+    for settings in params["data"].values() if tiny else ():
+        settings |= {key: max(4, value // 3) for key, value in settings.items() if key in ("n_subjects", "n_faces")}
     atomic_write_text(SCRATCH / "params.yaml", yaml.safe_dump(params))
     for file in (Path("data/face_model.npz"), Path("data/population.npz")):
         if file.is_file():
@@ -250,21 +227,20 @@ def prepare(tiny: bool) -> None:
 @command(
     __doc__,
     argument("--minutes", type=float, default=8.0, help="default: 8"),
-    argument("--out", type=Path, default=Path("results"), help="default: results"),
+    argument("--out", type=Path, help="default: results, with --tiny out/tiny"),
     argument("--device", choices=("cuda", "cpu"), default="cuda"),
     argument("--tiny", action="store_true", help="sizes that prove only that everything runs"),
 )
 def main(options: Namespace) -> int:
     """Run the parts; 1 when one failed."""
     if not options.minutes > 0:
-        raise InputError(
-            "MINUTES", f"more than 0, found {options.minutes:g}", "8 minutes show everything, 1 the first parts"
-        )
+        raise InputError("MINUTES", f"more than 0, found {options.minutes:g}", "8 show everything, 1 the first parts")
     if not Path("data/face_model.npz").is_file():
-        make = "`make repro`, or `python -m lib.morphable.build`, makes it on a machine with anny"
-        raise InputError(
-            "data/face_model.npz", "no such file", f"{make}: copy it here, and data/population.npz with it"
+        advice = (
+            "`make repro`, or `python -m lib.morphable.build`, makes it where anny is: copy it here with population.npz"
         )
+        raise InputError("data/face_model.npz", "no such file", advice)
+    options.out = options.out or Path("out/tiny" if options.tiny else "results")
     prepare(options.tiny)
     keeper = Keeper(options)
 

@@ -21,7 +21,7 @@ def body(job: Part) -> int:
         return [figures(check, job.device)]
 
     for check in CHECKS:
-        job.item("check", check.__name__, partial(one, check), seconds=10.0)
+        job.item("check", check.__name__, partial(one, check), seconds=5.0)
     return int(any(not row["ok"] for row in job.rows))
 
 

@@ -18,8 +18,9 @@ RULE = (
     f"Of the training seconds {PRETRAINING:.0%} go to the networks that runs start from, the rest to the papers in equal "
     "parts, within a paper to its runs in proportion to their steps in the paper profile. A run takes its part of the seconds "
     f"left when it begins: its steps are {PART:g} (the rest is for starting, and for company) x these seconds x measured "
-    f"steps/s, its schedule stretched to that. Up to {SIDE_BY_SIDE} runs whose starts are there and whose peak memory fits "
-    f"the card together train side by side, each a process. The last {EVALUATION_S:.0f} s at most are for evaluation."
+    f"steps/s (the least of all, where none was measured), its schedule stretched to that. Up to {SIDE_BY_SIDE} runs whose "
+    "starts are there and whose peak memory fits the card together train side by side, each a process. The last "
+    f"{EVALUATION_S:.0f} s at most are for evaluation."
 )
 
 
@@ -83,11 +84,10 @@ def work(
                 job.state = verdict
                 ended(job)
         time.sleep(0.05)
-    for job in (job for job in jobs if job.state in ("waiting", "running")):
-        if job.process:
-            job.process.terminate()
-            job.process.join(2)
-            job.process.kill()
+    late = [job for job in jobs if job.state in ("waiting", "running")]
+    for job in (job for job in late if job.process):
+        job.process.kill()  # nothing takes up again what it would save
+    for job in late:
         job.state = "cut short by the clock" if job.process else "not begun when the time was over"
         ended(job)
 

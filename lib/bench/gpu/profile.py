@@ -27,6 +27,8 @@ from lib.core.pool import cores
 from lib.engine.runs import PRETRAINED, loop_config, run_folder
 from lib.metrics.protocols import PROTOCOLS
 
+CONTEXT_GIB = 0.7  # of the card's memory for each process, beside what torch counts
+
 
 def marked(params: dict[str, Any], *kinds: str) -> list[Job]:
     """The stages of dvc.yaml with one of these marks, each after those whose files it reads; `name` is what it makes."""
@@ -80,7 +82,7 @@ def trainings(params: dict[str, Any], speed: Iterable[dict[str, Any]]) -> list[J
 
 
 def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
-    """A row a method: mean in mm and number of subjects of each protocol; steps, seconds and steps/s of the run behind it."""
+    """A row a method: mean (mm) and number of subjects of each protocol; steps, seconds and steps/s of the run behind it."""
     rows = []
     for path in sorted((Path("results") / paper / params["profile"] / "errors").glob("*.csv")):
         errors = pd.read_csv(path, dtype={"condition": str})
@@ -105,20 +107,18 @@ def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
     argument("--until", type=float, required=True, help="seconds since 1970"),
     argument("--tiny", action="store_true"),
     argument("--memory", type=float, default=2.0, help="GiB of the card; on a CPU: processes that train side by side"),
-    argument("--speed", type=Path, help="what the part speed wrote"),
+    argument("--speed", type=Path, default=Path("speed.json"), help="what the part speed wrote"),
     argument("--data", action="store_true", help="make the data, no more"),
     params=True,
 )
 def main(options: Namespace) -> int:
-    params, rows = options.params, []
+    params, rows, until = options.params, [], options.until - 2  # to write the tables
     notes = [] if options.data else _drop_protocols(params)
-    speed = (
-        json.loads(options.speed.read_text(encoding="utf-8"))["rows"]
-        if options.speed and options.speed.is_file()
-        else []
-    )
-    training = options.until - min(EVALUATION_S, 0.35 * (options.until - time.time()))
+    speed = json.loads(options.speed.read_text(encoding="utf-8"))["rows"] if options.speed.is_file() else []
+    training = until - min(EVALUATION_S, 0.35 * (until - time.time()))
     jobs = marked(params, "pool", "one") if options.data else trainings(params, speed)
+    for job in jobs if not options.data else ():
+        job.gib = 1.0 if options.device == "cpu" else job.gib + CONTEXT_GIB
 
     def start(job: Job, running: list[Job]) -> str:
         beside = [other for other in running if bool(other.gib) == bool(job.gib)]
@@ -126,7 +126,7 @@ def main(options: Namespace) -> int:
             return "wait" if len(beside) > max(2, cores() // 2) else ""
         if job.gib > options.memory:
             return f"takes {job.gib:.1f} GiB of {options.memory:.1f}"
-        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in beside) + job.gib > options.memory:
+        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > options.memory:
             return "wait"
         part = job.share / sum(other.share for other in jobs if other.state in ("waiting", "running"))
         loop = section(params, job.loop)
@@ -142,10 +142,11 @@ def main(options: Namespace) -> int:
             rows[-1]["steps"] = section(params, job.loop)["steps"]
         if job.state != "done":
             notes.append(f"{job.name}: {job.state}")
-        atomic_write_json(options.out, {"rows": rows, "notes": notes})
+        tables = [row for paper in papers.names() for row in methods(params, paper)]
+        atomic_write_json(options.out, {"rows": rows + tables, "notes": notes})
 
     if options.data:
-        work(jobs, options.until, _share(), start, ended)
+        work(jobs, until, _share(), start, ended)
     else:
         runs: dict[str, set[str]] = {}
         for job in jobs:
@@ -158,9 +159,7 @@ def main(options: Namespace) -> int:
         modules += ["scipy.signal", "torch._dynamo"]  # optimisers load the last one
         width = max(1, cores() // SIDE_BY_SIDE)
         work([*jobs, *bounds], training, width, start, ended, modules)
-        work([*jobs, *bounds, *networks], options.until, width, start, ended)
-        rows += [row for paper in runs for row in methods(params, paper)]
-        atomic_write_json(options.out, {"rows": rows, "notes": notes})
+        work([*jobs, *bounds, *networks], until, max(1, cores() // len(networks)), start, ended)
     return int(any(job.state == "failed" for job in jobs))
 
 
