@@ -148,7 +148,7 @@ class Keeper:
         """gpu.json, gpu.md and a table a paper, from what all parts have written so far."""
         found, out, asked = {name: self.read(name) for name in ("data", *PARTS)}, self.options.out, self.options
         rows = [row for part in found.values() for row in part.get("rows", ())]
-        rows += paper_profile(rows)
+        rows += [] if asked.tiny else paper_profile(rows)
         about = self.read("card")
         face = hashlib.sha256(Path("data/face_model.npz").read_bytes()).hexdigest()
         made = {**about.get("card", {}), "device": asked.device, "tiny": asked.tiny, "face_model_sha256": face}
