@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from lib.bench.gpu.jobs import RULE
+from lib.bench.gpu.jobs import CUT_SHORT, RULE
 from lib.core.code import ROOT
 from lib.core.command import argument, command
 from lib.core.errors import InputError, Interrupted
@@ -72,7 +72,8 @@ class Keeper:
         process = self.running[name]
         try:
             code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
-            self.states[name] = f"failed (status {code}): {last}" if code else "done"
+            words = {0: "done", CUT_SHORT: "cut short by the clock"}
+            self.states[name] = words.get(code, f"failed (status {code}): {last}")
         except subprocess.TimeoutExpired:
             if not end:
                 return
