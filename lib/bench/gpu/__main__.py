@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from lib.bench.gpu.jobs import RULE
+from lib.bench.gpu.jobs import CUT_SHORT, RULE
 from lib.core.code import ROOT
 from lib.core.command import argument, command
 from lib.core.errors import InputError, Interrupted
@@ -72,7 +72,8 @@ class Keeper:
         process = self.running[name]
         try:
             code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
-            self.states[name] = f"failed (status {code}): {last}" if code else "done"
+            words = {0: "done", CUT_SHORT: "cut short by the clock"}
+            self.states[name] = words.get(code, f"failed (status {code}): {last}")
         except subprocess.TimeoutExpired:
             if not end:
                 return
@@ -148,7 +149,7 @@ class Keeper:
         """gpu.json, gpu.md and a table a paper, from what all parts have written so far."""
         found, out, asked = {name: self.read(name) for name in ("data", *PARTS)}, self.options.out, self.options
         rows = [row for part in found.values() for row in part.get("rows", ())]
-        rows += paper_profile(rows)
+        rows += [] if asked.tiny else paper_profile(rows)
         about = self.read("card")
         face = hashlib.sha256(Path("data/face_model.npz").read_bytes()).hexdigest()
         made = {**about.get("card", {}), "device": asked.device, "tiny": asked.tiny, "face_model_sha256": face}

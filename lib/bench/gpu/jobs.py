@@ -13,6 +13,7 @@ from typing import Any
 from lib.core.code import code_hash
 from lib.core.pool import THREADS
 
+CUT_SHORT = 3  # exit status of a part that had to leave jobs undone
 PRETRAINING, PART, SIDE_BY_SIDE, EVALUATION_S = 0.25, 0.7, 4, 60.0
 RULE = (
     f"Of the training seconds {PRETRAINING:.0%} go to the networks that runs start from, the rest to the papers in equal "

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from lib import papers
-from lib.bench.gpu.jobs import EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, work
+from lib.bench.gpu.jobs import CUT_SHORT, EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, work
 from lib.core.code import ROOT
 from lib.core.command import argument, command
 from lib.core.files import atomic_write_json, atomic_write_text
@@ -160,7 +160,8 @@ def main(options: Namespace) -> int:
         width = max(1, cores() // SIDE_BY_SIDE)
         work([*jobs, *bounds], training, width, start, ended, modules)
         work([*jobs, *bounds, *networks], until, max(1, cores() // len(networks)), start, ended)
-    return int(any(job.state == "failed" for job in jobs))
+    late = any(job.state in ("cut short by the clock", "not begun when the time was over") for job in jobs)
+    return 1 if any(job.state == "failed" for job in jobs) else CUT_SHORT if late else 0
 
 
 def _drop_protocols(params: dict[str, Any]) -> list[str]:
