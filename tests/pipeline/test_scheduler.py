@@ -238,7 +238,7 @@ def test_each_file_is_parsed_once_however_many_stages_there_are(toy, monkeypatch
 @pytest.mark.parametrize(
     ("file", "content", "arguments", "message"),
     [
-        ("job.py", JOB, ["--profile", "smok"], "unknown smok; known: paper, quick, smoke"),
+        ("job.py", JOB, ["--profile", "smok"], "unknown smok; known: gpu, paper, quick, smoke"),
         ("params.yaml", "profile: toy\nreprot: {seed: 1}\n", [], "did you mean report?"),
         ("params.yaml", "profile: toy\neggface: {runs: {}}\n", [], "eggface"),
         ("dvc.yaml", "stages: [", [], "cannot be read"),

@@ -145,7 +145,7 @@ class Speed:
             with FlopCounterMode(display=False) as operations:
                 runs["forward and backward"]()
         ahead.check()
-        ms["backward"] = ms.pop("forward and backward") - ms["forward"]
+        ms = {name.removeprefix("forward and "): t - ms["forward"] * (" and " in name) for name, t in ms.items()}
         return ms, operations.get_total_flops(), batch["images"].shape
 
     def inference(self, params: dict[str, Any], paper: str, run: str) -> Iterator[Row]:
