@@ -49,11 +49,19 @@ class Keeper:
         """How a part's module is run."""
         return [sys.executable, "-m", f"lib.bench.gpu.{module}"]
 
-    def start(self, name: str, until: float, module: str, *further: str) -> None:
+    def start(self, name: str, until: float) -> None:
         """Begin a part, in a process group of its own, which is to end by itself at `until` (s since 1970)."""
         device = self.options.device
-        words = ["--out", f"{name}.json", "--device", device, "--until", f"{until:.1f}", *further]
-        words = [*self.command(module), *words, *["--tiny"] * self.options.tiny]
+        words = [
+            "--out",
+            f"{name}.json",
+            "--device",
+            device,
+            "--until",
+            f"{until:.1f}",
+            *["--tiny"] * self.options.tiny,
+        ]
+        words = [*self.command("profile"), *words, "--data"] if name == "data" else [*self.command(name), *words]
         if shutil.which("timeout"):  # in case that this process is killed
             words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -94,31 +102,29 @@ class Keeper:
 
     def walk(self) -> None:
         """All parts that fit. Raises InputError where a card is wanted and none can be used."""
-        self.start("card", self.began + 60, "card")
+        self.start("card", self.began + 60)
         self.wait("card", min(self.began + 60, self.end))
-        card = self.read("card").get("card") or {"problem": f"asking for the card {self.states['card']}"}
-        cuda, memory = self.options.device == "cuda", card.get("memory_gib", 0.0)
-        if cuda and "problem" in card:
+        card = self.read("card").get("card", {"problem": f"asking for the card {self.states['card']}"})
+        if self.options.device == "cuda" and "problem" in card:
             advice = "`make gpu TINY=1` walks through everything on the CPU"
             if "too old" in card["problem"]:
                 advice = f"a driver for CUDA {card['cuda_of_torch']}, or a torch built for an older CUDA; {advice}"
             raise InputError("no usable card", card["problem"], advice)
-        if cuda and memory < ENOUGH_GIB:
-            self.notes.append(f"{memory} GiB of card memory: what needs more is left out, run by run")
+        if card.get("memory_gib", ENOUGH_GIB) < ENOUGH_GIB:
+            self.notes.append(f"{card['memory_gib']} GiB of card memory: what needs more fails, run by run")
         ends = self.fitting()
         for old in self.options.out.glob("*/gpu/table.csv") if ends else ():
             old.unlink()  # the new gpu.json does not tell what made it
         ready = max([ends[name] for name in ends if name != "profile"], default=0.5 * (time.time() + self.end))
         if {"speed", "profile"} & set(ends) and Path("data/population.npz").is_file():
-            self.start("data", ready, "profile", "--data")
+            self.start("data", ready)
         for name, until in ends.items():
             if "data" in self.running and name != "checks":  # steps are timed on them, and on idle cores
                 self.wait("data", ready if name == "profile" else 0.5 * (time.time() + until), end=name == "profile")
-            further = ["--memory", str(0.9 * memory)] if name == "profile" and cuda else []
             if name == "profile" and self.states["data"] != "done":
                 self.states[name] = f"left out: data {self.states['data']}"
             else:
-                self.start(name, until, name, *further)
+                self.start(name, until)
                 self.wait(name, until)
 
     def fitting(self) -> dict[str, float]:
@@ -191,10 +197,10 @@ def page(result: dict[str, Any]) -> str:
     for title, rows in tables.items():
         keys = dict.fromkeys(k for row in rows[:SHOWN] for k, v in row.items() if not isinstance(v, dict | list))
         head = [key for key in keys if key not in ("kind", "tiny") and not key.endswith(" n")]
-        cells = [[row.get(key, "") for key in head] for row in rows[:SHOWN]]
+        cells = [["" if row.get(key) is None else row[key] for key in head] for row in rows[:SHOWN]]
         lines += [f"\n## {title}" + f", the first {SHOWN} of {len(rows)}" * (len(rows) > SHOWN) + "\n"]
         for line in (head, ["---"] * len(head), *cells):
-            lines.append(f"| {' | '.join(f'{v:.4g}' if isinstance(v, float) else str(v) for v in line)} |")
+            lines.append("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,9 +16,9 @@ RULE = (
     f"Of the training seconds {PRETRAINING:.0%} go to the networks that runs start from, the rest to the papers in equal "
     "parts, within a paper to its runs in proportion to their steps in the paper profile. A run takes its part of the seconds "
     f"left when it begins: its steps are {PART:g} (the rest is for starting, and for company) x these seconds x measured "
-    f"steps/s (the least of all, where none was measured), its schedule stretched to that. Up to {SIDE_BY_SIDE} runs whose "
-    "starts are there and whose peak memory fits the card together train side by side, each a process. The last "
-    f"{EVALUATION_S:.0f} s at most are for evaluation."
+    "steps/s (the least of all, where none was measured), at least one, its schedule stretched to that. Up to "
+    f"{SIDE_BY_SIDE} runs whose starts are there and whose peak memory fits the card together train side by side, each a "
+    f"process. The last {EVALUATION_S:.0f} s at most are kept for evaluation, a paper's when all of its runs are trained."
 )
 
 
@@ -33,6 +33,7 @@ class Job:
     name: str
     argv: list[str]
     needs: set[str]
+    threads: int
     paper: str = ""
     loop: str = ""
     share: float = 0.0
@@ -44,9 +45,9 @@ class Job:
     late: bool = False
     process: subprocess.Popen | None = None
 
-    def start(self, threads: int) -> None:
-        """Begin, with so many threads; its words go to logs/<name>.log."""
-        env = os.environ | dict.fromkeys((*THREADS, "STAGE_CORES"), str(threads))
+    def start(self) -> None:
+        """Begin; its words go to logs/<name>.log."""
+        env = os.environ | dict.fromkeys((*THREADS, "STAGE_CORES"), str(self.threads))
         env |= {} if self.gib else {"CUDA_VISIBLE_DEVICES": ""}
         log = Path("logs", f"{self.name}.log")
         log.parent.mkdir(exist_ok=True)
@@ -55,14 +56,10 @@ class Job:
         self.state, self.began = "running", time.time()
 
 
-def work(
-    jobs: list[Job], until: float, threads: int, fits: Callable[[Job, list[Job]], bool], changed: Callable[[], None]
-) -> None:
+def work(jobs: list[Job], until: float, fits: Callable[[Job, list[Job]], bool], changed: Callable[[], None]) -> None:
     """Run jobs side by side until all have ended or it is `until` (s since 1970), when those at work are killed.
 
-    Args:
-        threads: of each job. fits: told a job whose needs are done and those at work, whether it begins now.
-        changed: called when jobs have ended.
+    fits: told a job whose needs are done and those at work, whether it begins now. changed: called when jobs have ended.
     """
     going = ("waiting", "running")
     while any(job.state in going for job in jobs):
@@ -80,7 +77,7 @@ def work(
             if late or lost:
                 job.state, job.late = "not begun when the time was over" if late else f"needs {lost[0]}", late
             elif not missing and fits(job, [other for other in jobs if other.state == "running"]):
-                job.start(threads)
+                job.start()
         if before != [job.state for job in jobs]:
             changed()
         time.sleep(0.05)

@@ -10,6 +10,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def marked(params: dict[str, Any], *kinds: str) -> list[Job]:
         sections = {p: section(params, p) for p in stage["params"] if isinstance(p, str)}
         loop = next((f"{p}.loop" for p, found in sections.items() if isinstance(found, dict) and "loop" in found), "")
         needs = {name[path] for path in stage["deps"] if path in makers}
-        jobs.append(Job(name[out], argv, needs, meta.get("paper", ""), loop))
+        jobs.append(Job(name[out], argv, needs, _share(), meta.get("paper", ""), loop))
     return jobs
 
 
@@ -57,17 +58,11 @@ def _share() -> int:
 
 def trainings(params: dict[str, Any], speed: Iterable[dict[str, Any]]) -> list[Job]:
     """All that learns, with its share of the card's time and the speed and memory that were measured, or the least known."""
-    rows = [row for row in speed if row.get("kind") == "train" and row.get("steps_per_s")]
-
-    def measured(job: Job, paper: str, run: str, share: float) -> Job:
-        own = [row for row in rows if row["paper"] == paper and row["run"].split()[0] == run]
-        rates = [row["steps_per_s"] for row in own or rows] or [1.0]
-        job.rate = 1 / sum(1 / rate for rate in rates) if own else min(rates)
-        job.share, job.gib = share, max((row.get("peak_gib") or 1.0 for row in own or rows), default=1.0)
-        return job
-
+    rows = {(row["paper"], row["run"]): row for row in speed if row.get("kind") == "train" and row.get("steps_per_s")}
+    slowest = min((row["steps_per_s"] for row in rows.values()), default=1.0)
+    largest = max((row.get("peak_gib") or 0.0 for row in rows.values()), default=0.0)
     shared, names = marked(params, "card"), [paper for paper in papers.names() if paper in params]
-    jobs = [measured(job, "pretraining", job.name, PRETRAINING / len(shared)) for job in shared]
+    jobs = [replace(job, share=PRETRAINING / len(shared)) for job in shared]
     for paper in names:
         runs = params[paper]["runs"]
         steps = {run: loop_config(params, paper, run, 0).steps for run in runs}
@@ -77,8 +72,12 @@ def trainings(params: dict[str, Any], speed: Iterable[dict[str, Any]]) -> list[J
             needs = {job.name for job in shared if job.paper in (("",) if first else ("", paper))}
             needs |= set() if first else {f"{paper}-{settings['start']}"}
             argv = ["lib.train", paper, "--runs", run, "--seed", "0"]
-            job = Job(f"{paper}-{run}", argv, needs, paper, f"{paper}.runs.{run}.loop")
-            jobs.append(measured(job, paper, run, (1 - PRETRAINING) / len(names) * steps[run] / sum(steps.values())))
+            share = (1 - PRETRAINING) / len(names) * steps[run] / sum(steps.values())
+            jobs.append(Job(f"{paper}-{run}", argv, needs, 1, paper, f"{paper}.runs.{run}.loop", share))
+    for job in jobs:
+        row = rows.get((job.paper, job.name.removeprefix(f"{job.paper}-")), {})
+        job.rate, job.gib = row.get("steps_per_s", slowest), row.get("peak_gib") or largest
+        job.threads = max(1, cores() // SIDE_BY_SIDE)
     return jobs
 
 
@@ -104,27 +103,31 @@ def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
 @command(
     __doc__,
     *OPTIONS,
-    argument("--memory", type=float, default=2.0, help="GiB of the card; on a CPU: processes that train side by side"),
     argument("--data", action="store_true", help="make the data, no more"),
     params=True,
 )
 def main(options: Namespace) -> int:
     params, part, until = options.params, Part(options), options.until - 2  # to write the tables
     training = until - min(EVALUATION_S, 0.35 * (until - time.time()))
-    notes = [] if options.data else _drop_protocols(params)
-    measured = Path("speed.json")
-    speed = json.loads(measured.read_text(encoding="utf-8"))["rows"] if measured.is_file() else []
-    jobs = marked(params, "pool", "one") if options.data else trainings(params, speed)
-    for job in (job for job in jobs if job.share):
-        job.gib = 1.0 if options.device == "cpu" else job.gib + CONTEXT_GIB
-        job.state = f"takes {job.gib:.1f} GiB of {options.memory:.1f}" if job.gib > options.memory else "waiting"
+    if options.data:
+        jobs, notes, memory = marked(params, "pool", "one"), [], 0.0
+    else:
+        notes, speed, card = _drop_protocols(params), _read("speed").get("rows", ()), _read("card").get("card", {})
+        jobs, memory = trainings(params, speed), 0.9 * card.get("memory_gib", 0.0) or 2.0  # on a CPU two processes
+        for job in jobs:
+            job.gib = 1.0 if options.device == "cpu" else min(job.gib + CONTEXT_GIB, memory)  # alone, if need be
+        for paper in papers.names():
+            trained = {job.name for job in jobs if job.argv[:2] == ["lib.train", paper]}
+            ask = ["lib.evaluate", paper, "--workers", str(_share())]
+            jobs.append(Job(f"{paper}-bounds", [*ask, "--bounds"], set(), _share(), paper))
+            jobs.append(Job(f"{paper}-networks", [*ask, "--seed", "0"], trained, _share(), paper))
 
     def fits(job: Job, running: list[Job]) -> bool:
         """Whether there is room for one more; what trains is told its steps."""
         beside = [other for other in running if bool(other.gib) == bool(job.gib)]
         if not job.gib:
             return len(beside) <= max(2, cores() // 2)
-        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > options.memory:
+        if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > memory:
             return False
         part = job.share / sum(other.share for other in jobs if other.state in ("waiting", "running"))
         loop = section(params, job.loop)
@@ -143,18 +146,14 @@ def main(options: Namespace) -> int:
         part.notes = notes + [f"{job.name}: {job.state}" for job in ended if job.state != "done"]
         part.write()
 
-    if options.data:
-        work(jobs, until, _share(), fits, write)
-    else:
-        trained = {
-            paper: {job.name for job in jobs if job.argv[:2] == ["lib.train", paper]} for paper in papers.names()
-        }
-        ask = {paper: ["lib.evaluate", paper, "--workers", str(_share())] for paper in trained if trained[paper]}
-        jobs += [Job(f"{paper}-bounds", [*argv, "--bounds"], set(), paper) for paper, argv in ask.items()]
-        work(jobs, training, max(1, cores() // SIDE_BY_SIDE), fits, write)
-        jobs += [Job(f"{paper}-networks", [*argv, "--seed", "0"], trained[paper], paper) for paper, argv in ask.items()]
-        work(jobs, until, max(1, cores() // len(ask)), fits, write)
+    work(jobs, until, fits, write)
     return 1 if any(job.state == "failed" for job in jobs) else CUT_SHORT if any(job.late for job in jobs) else 0
+
+
+def _read(name: str) -> dict[str, Any]:
+    """What another part wrote, if it did."""
+    file = Path(f"{name}.json")
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _drop_protocols(params: dict[str, Any]) -> list[str]:
