@@ -51,26 +51,17 @@ class Keeper:
 
     def start(self, name: str, until: float) -> None:
         """Begin a part, in a process group of its own, which is to end by itself at `until` (s since 1970)."""
-        device = self.options.device
-        words = [
-            "--out",
-            f"{name}.json",
-            "--device",
-            device,
-            "--until",
-            f"{until:.1f}",
-            *["--tiny"] * self.options.tiny,
-        ]
-        words = [*self.command("profile"), *words, "--data"] if name == "data" else [*self.command(name), *words]
+        device, module = self.options.device, "profile" if name == "data" else name
+        words = [*self.command(module), "--out", f"{name}.json", "--device", device, "--until", f"{until:.1f}"]
+        words += ["--tiny"] * self.options.tiny + ["--data"] * (name == "data")
         if shutil.which("timeout"):  # in case that this process is killed
             words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = os.environ | {"PYTHONPATH": path, "QUIET": "1"}
         env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or name == "data" else {}
         with (SCRATCH / f"{name}.log").open("w") as log:
-            self.running[name] = subprocess.Popen(
-                words, cwd=SCRATCH, env=env, stdout=log, stderr=log, start_new_session=True
-            )
+            given: Any = {"cwd": SCRATCH, "env": env, "stdout": log, "stderr": log, "start_new_session": True}
+            self.running[name] = subprocess.Popen(words, **given)
         self.states[name] = "running"
         self.say(f"{name}, until {until - self.began:.0f} s")
 
@@ -129,7 +120,7 @@ class Keeper:
 
     def fitting(self) -> dict[str, float]:
         """When each part that fits must have ended (s since 1970); the others' states say what they lack."""
-        left, fits = self.end - time.time(), []
+        left, fits = self.end - time.time(), list[str]()
         for name in PARTS:
             wants = 0.0 if self.options.tiny else sum(PARTS[part][1] for part in (*fits, name))
             if name == "profile" and not Path("data/population.npz").is_file():

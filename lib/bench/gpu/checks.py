@@ -6,6 +6,7 @@ The checks are tests that need no pytest: `tests/bench/gpu_checks.py` says what 
 """
 
 from argparse import Namespace
+from functools import partial
 
 from lib.bench.gpu.part import OPTIONS, Part
 from lib.core.command import command
@@ -18,7 +19,7 @@ def main(options: Namespace) -> int:
 
     part = Part(options)
     for check in CHECKS:
-        part.item("check", check.__name__, lambda check=check: [figures(check, part.device)], seconds=5.0)
+        part.item("check", check.__name__, partial(lambda check: [figures(check, part.device)], check), seconds=5.0)
     return int(any(not row["ok"] for row in part.rows))
 
 

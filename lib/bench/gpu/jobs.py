@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.core.pool import THREADS
 
@@ -43,7 +44,7 @@ class Job:
     began: float = 0.0
     seconds: float = 0.0
     late: bool = False
-    process: subprocess.Popen | None = None
+    process: Any = None
 
     def start(self) -> None:
         """Begin; its words go to logs/<name>.log."""
