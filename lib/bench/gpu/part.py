@@ -1,10 +1,9 @@
-"""What the measured parts of `make gpu` share: a file that is whole after every item, and time that is kept.
+"""What the parts of `make gpu` share: a file that is whole after every item, and time that is kept.
 
 A part runs in a scratch folder that holds `params.yaml`, `data/face_model.npz` and the data of that profile.
 """
 
 import math
-import os
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -13,11 +12,18 @@ from typing import Any
 
 import torch
 
-from lib.core.command import argument, command
+from lib.core.command import argument
 from lib.core.files import atomic_write_json
 from lib.core.progress import log
 
 Row = dict[str, Any]
+
+OPTIONS = (
+    argument("--out", type=Path, required=True, help="the file to write"),
+    argument("--device", choices=("cuda", "cpu"), required=True),
+    argument("--until", type=float, default=math.inf, help="seconds since 1970 after which nothing may run"),
+    argument("--tiny", action="store_true", help="few repetitions of small things: that all runs"),
+)
 
 
 class Part:
@@ -64,20 +70,3 @@ def _json(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}") if math.isfinite(value) else None
     return value
-
-
-def part(description: str | None, body: Callable[[Part], int | None]) -> Callable[..., int]:
-    """The command line of a part, which does `body`."""
-
-    @command(
-        description,
-        argument("--out", type=Path, required=True, help="the file to write"),
-        argument("--device", choices=("cuda", "cpu"), required=True),
-        argument("--until", type=float, default=math.inf, help="seconds since 1970 after which nothing may run"),
-        argument("--tiny", action="store_true", help="few repetitions of small things: that all runs"),
-    )
-    def main(options: Namespace) -> int | None:
-        os.environ.setdefault("QUIET", "1")
-        return body(Part(options))
-
-    return main

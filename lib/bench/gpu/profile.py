@@ -19,9 +19,10 @@ import yaml
 
 from lib import papers
 from lib.bench.gpu.jobs import CUT_SHORT, EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, work
+from lib.bench.gpu.part import OPTIONS, Part
 from lib.core.code import ROOT
 from lib.core.command import argument, command
-from lib.core.files import atomic_write_json, atomic_write_text
+from lib.core.files import atomic_write_text
 from lib.core.params import section
 from lib.core.pool import cores
 from lib.engine.runs import PRETRAINED, loop_config, run_folder
@@ -102,66 +103,58 @@ def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
 
 @command(
     __doc__,
-    argument("--out", type=Path, required=True),
-    argument("--device", choices=("cuda", "cpu"), default="cuda"),
-    argument("--until", type=float, required=True, help="seconds since 1970"),
-    argument("--tiny", action="store_true"),
+    *OPTIONS,
     argument("--memory", type=float, default=2.0, help="GiB of the card; on a CPU: processes that train side by side"),
-    argument("--speed", type=Path, default=Path("speed.json"), help="what the part speed wrote"),
     argument("--data", action="store_true", help="make the data, no more"),
     params=True,
 )
 def main(options: Namespace) -> int:
-    params, rows, until = options.params, [], options.until - 2  # to write the tables
-    notes = [] if options.data else _drop_protocols(params)
-    speed = json.loads(options.speed.read_text(encoding="utf-8"))["rows"] if options.speed.is_file() else []
+    params, part, until = options.params, Part(options), options.until - 2  # to write the tables
     training = until - min(EVALUATION_S, 0.35 * (until - time.time()))
+    notes = [] if options.data else _drop_protocols(params)
+    measured = Path("speed.json")
+    speed = json.loads(measured.read_text(encoding="utf-8"))["rows"] if measured.is_file() else []
     jobs = marked(params, "pool", "one") if options.data else trainings(params, speed)
-    for job in jobs if not options.data else ():
+    for job in (job for job in jobs if job.share):
         job.gib = 1.0 if options.device == "cpu" else job.gib + CONTEXT_GIB
+        job.state = f"takes {job.gib:.1f} GiB of {options.memory:.1f}" if job.gib > options.memory else "waiting"
 
-    def start(job: Job, running: list[Job]) -> str:
+    def fits(job: Job, running: list[Job]) -> bool:
+        """Whether there is room for one more; what trains is told its steps."""
         beside = [other for other in running if bool(other.gib) == bool(job.gib)]
         if not job.gib:
-            return "wait" if len(beside) > max(2, cores() // 2) else ""
-        if job.gib > options.memory:
-            return f"takes {job.gib:.1f} GiB of {options.memory:.1f}"
+            return len(beside) <= max(2, cores() // 2)
         if len(beside) >= SIDE_BY_SIDE or sum(other.gib for other in (*beside, job)) > options.memory:
-            return "wait"
+            return False
         part = job.share / sum(other.share for other in jobs if other.state in ("waiting", "running"))
         loop = section(params, job.loop)
         own = section(params, f"{job.paper}.loop") | loop if job.argv[0] == "lib.train" else loop
         steps = max(1, min(own["steps"], int(PART * part * (training - time.time()) * job.rate)))
         loop |= {"steps": steps, "warmup": min(own.get("warmup", 20), steps // 4)}
         atomic_write_text("params.yaml", yaml.safe_dump(params))
-        return ""
+        return True
 
-    def ended(job: Job) -> None:
-        rows.append({"kind": "job", "name": job.name, "seconds": round(job.seconds, 1), "state": job.state})
-        if job.share and job.state == "done":
-            rows[-1]["steps"] = section(params, job.loop)["steps"]
-        if job.state != "done":
-            notes.append(f"{job.name}: {job.state}")
-        tables = [row for paper in papers.names() for row in methods(params, paper)]
-        atomic_write_json(options.out, {"rows": rows + tables, "notes": notes})
+    def write() -> None:
+        ended = [job for job in jobs if job.state not in ("waiting", "running")]
+        part.rows = [{"kind": "job", "name": j.name, "seconds": round(j.seconds, 1), "state": j.state} for j in ended]
+        for job, row in zip(ended, part.rows, strict=True):
+            row |= {"steps": section(params, job.loop)["steps"]} if job.share and job.state == "done" else {}
+        part.rows += [row for paper in papers.names() for row in methods(params, paper)]
+        part.notes = notes + [f"{job.name}: {job.state}" for job in ended if job.state != "done"]
+        part.write()
 
     if options.data:
-        work(jobs, until, _share(), start, ended)
+        work(jobs, until, _share(), fits, write)
     else:
-        runs: dict[str, set[str]] = {}
-        for job in jobs:
-            if job.argv[0] == "lib.train":
-                runs.setdefault(job.paper, set()).add(job.name)
-        ask = {paper: ["lib.evaluate", paper, "--workers", str(_share())] for paper in runs}
-        bounds = [Job(f"{paper}-bounds", [*argv, "--bounds"], set(), paper) for paper, argv in ask.items()]
-        networks = [Job(f"{paper}-networks", [*argv, "--seed", "0"], runs[paper], paper) for paper, argv in ask.items()]
-        modules = [f"lib.papers.{paper}.{part}" for paper in runs for part in ("training", "evaluation")]
-        modules += ["scipy.signal", "torch._dynamo"]  # optimisers load the last one
-        width = max(1, cores() // SIDE_BY_SIDE)
-        work([*jobs, *bounds], training, width, start, ended, modules)
-        work([*jobs, *bounds, *networks], until, max(1, cores() // len(networks)), start, ended)
-    late = any(job.state in ("cut short by the clock", "not begun when the time was over") for job in jobs)
-    return 1 if any(job.state == "failed" for job in jobs) else CUT_SHORT if late else 0
+        trained = {
+            paper: {job.name for job in jobs if job.argv[:2] == ["lib.train", paper]} for paper in papers.names()
+        }
+        ask = {paper: ["lib.evaluate", paper, "--workers", str(_share())] for paper in trained if trained[paper]}
+        jobs += [Job(f"{paper}-bounds", [*argv, "--bounds"], set(), paper) for paper, argv in ask.items()]
+        work(jobs, training, max(1, cores() // SIDE_BY_SIDE), fits, write)
+        jobs += [Job(f"{paper}-networks", [*argv, "--seed", "0"], trained[paper], paper) for paper, argv in ask.items()]
+        work(jobs, until, max(1, cores() // len(ask)), fits, write)
+    return 1 if any(job.state == "failed" for job in jobs) else CUT_SHORT if any(job.late for job in jobs) else 0
 
 
 def _drop_protocols(params: dict[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ that is installed. "train": a step of every run of every paper as the training l
 photographs. limit_ms: what the bytes or operations alone would take at the measured rates; ratio: how many times as long it took.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,11 +22,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import papers
-from lib.bench.gpu.part import Part, Row, part
+from lib.bench.gpu.part import OPTIONS, Part, Row
 from lib.bench.measure import Case, measure
 from lib.bench.renderer import make_scene
 from lib.bench.training import own_runs, parts
 from lib.core.checkpoint import save_weights
+from lib.core.command import command
 from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.runs import checkpoint_file, run_folder
@@ -95,14 +97,8 @@ class Speed:
                 found = self.ms(runs, batch)
             ahead.check()
             for what, ms in found.items():
-                row = {
-                    "what": what,
-                    "renderer": name,
-                    "size": size,
-                    "batch": batch,
-                    "ms": ms,
-                    "same_faces": float(same),
-                }
+                row = {"what": what, "renderer": name, "size": size, "batch": batch, "ms": ms}
+                row |= {"same_faces": float(same)}
                 moved = render_bytes(batch, len(albedo), len(faces), size, "backward" in what)
                 yield row | self.limit(ms, "copy", moved / batch)
 
@@ -139,7 +135,7 @@ class Speed:
         kind = ProfilerActivity.CUDA if self.on_card else ProfilerActivity.CPU
         with profile(activities=[kind], acc_events=True) as watched:
             spent(n)
-        return step_ms, union(computing(watched)) / n
+        return step_ms, computing(watched) / n
 
     def by_part(self, task: Task, loop: LoopConfig) -> tuple[dict[str, float], int, torch.Size]:
         """Milliseconds of each part of a step by itself, operations of a step, and the shape of its images."""
@@ -192,24 +188,16 @@ def render_bytes(batch: int, vertices: int, faces: int, size: int, backward: boo
     return (1 + backward) * (mesh + attributes + images) + backward * attributes
 
 
-def computing(watched: profile) -> list[tuple[float, float]]:
-    """Beginning and end, in ms, of all kernels of a card."""
+def computing(watched: profile) -> float:
+    """Milliseconds in which a card computed: its kernels, which follow each other, without copies."""
     kernels = [e for e in watched.events() or () if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
-    spans = [e.time_range for e in kernels if not e.name.startswith(("Memcpy", "Memset"))]
-    return [(span.start / 1e3, span.end / 1e3) for span in spans]
+    return sum(e.time_range.elapsed_us() for e in kernels if not e.name.startswith(("Memcpy", "Memset"))) / 1e3
 
 
-def union(intervals: Iterable[tuple[float, float]]) -> float:
-    """How long at least one of the intervals lasts."""
-    total, end = 0.0, float("-inf")
-    for first, last in sorted(intervals):
-        total += max(0.0, last - max(first, end))
-        end = max(end, last)
-    return total
-
-
-def body(job: Part) -> None:
+@command(__doc__, *OPTIONS)
+def main(options: Namespace) -> None:
     """By worth: the rates, the size that papers train at, training; then other sizes, and inference."""
+    job = Part(options)
     speed, sizes = Speed(job.device, job.tiny), [(size, batch) for size in SIZES for batch in BATCHES]
     params = own_runs(**({"batch_size": 2} if job.tiny else {}))
     runs = [(paper, run) for paper in papers.names() for run in papers.training(paper).RUNS]
@@ -223,8 +211,6 @@ def body(job: Part) -> None:
     for named in speed.sizes:
         job.item("inference", " ".join(named), partial(speed.inference, params, *named), seconds=3)
 
-
-main = part(__doc__, body)
 
 if __name__ == "__main__":
     raise SystemExit(main())
