@@ -6,7 +6,7 @@
 #   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
 #   make lab           JupyterLab on the notebooks
 #   make gpu [MINUTES=8] [OUT=results] [TINY=1]   checks, speed and training on a CUDA card; needs torch, no .venv (TINY: walks it on the CPU)
-#   make benchmarks    time the renderer, the synthesis and one training step
+#   make benchmarks    time the renderer, the synthesis and the training steps, on what `make repro` made
 #   make tune          choose every arm's learning rate on the validation split
 #   make photo-prior   choose the photo fit's prior by cross-validation on synthetic people
 #   make git-filters   notebooks without outputs in commits, readable notebook diffs (this clone only)
