@@ -170,6 +170,11 @@ def test_without_a_card_cuda_has_the_word(place, problem, words):
     assert code == 1 and all(word in err for word in words) and not (place / "res").exists()
 
 
+def test_who_cannot_ask_for_a_card_says_so_and_writes_nothing(place):
+    code, _, err = finish(begin(place, card="sys.exit('no torch')"))
+    assert code == 1 and "asking for the card failed (status 1): no torch" in err and not (place / "res").exists()
+
+
 def test_the_card_of_this_machine_is_looked_at(place):
     from lib.bench.gpu.card import card
 
