@@ -34,8 +34,9 @@ if checkpoint.exists():
 while step < 20:
     step, total = step + 1, (total * 31 + data) % 1000003
     print(f"step {step}", flush=True)
-    pathlib.Path("new").write_text(json.dumps([step, total]))
-    os.replace("new", checkpoint)
+    new = pathlib.Path(f"new-{seed}")
+    new.write_text(json.dumps([step, total]))
+    os.replace(new, checkpoint)
     time.sleep(seconds)
 assert seed < 9, "on purpose"
 out, log = pathlib.Path(f"data/toy/runs/x/r-s{seed}"), pathlib.Path(f"results/toy/r-s{seed}.csv")
