@@ -9,7 +9,6 @@ stays. After each part <out>/benchmarks/gpu.json and gpu.md and <out>/<paper>/gp
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from lib.bench.gpu.jobs import CUT_SHORT, RULE
+from lib.bench.gpu.jobs import CUT_SHORT, RULE, read
 from lib.core.code import ROOT
 from lib.core.command import argument, command
 from lib.core.errors import InputError, Interrupted
@@ -136,9 +135,7 @@ class Keeper:
 
     def read(self, name: str) -> dict[str, Any]:
         """What a part has written; nothing where there is none, or not all of it."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads((SCRATCH / f"{name}.json").read_text(encoding="utf-8"))
-        return {}
+        return read(SCRATCH / f"{name}.json")
 
     def write(self) -> None:
         """gpu.json, gpu.md and a table a paper, from what all parts have written so far."""

@@ -1,5 +1,6 @@
 """Commands of lib that need each other's files, side by side, each a process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,14 @@ RULE = (
     f"{SIDE_BY_SIDE} runs whose starts are there and whose peak memory fits the card together train side by side, each a "
     f"process. The last {EVALUATION_S:.0f} s at most are kept for evaluation, a paper's when all of its runs are trained."
 )
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a part has written; nothing where there is none, or not all of it."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 @dataclass

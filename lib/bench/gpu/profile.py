@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from lib import papers
-from lib.bench.gpu.jobs import CUT_SHORT, EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, work
+from lib.bench.gpu.jobs import CUT_SHORT, EVALUATION_S, PART, PRETRAINING, SIDE_BY_SIDE, Job, read, work
 from lib.bench.gpu.part import OPTIONS, Part
 from lib.core.code import ROOT
 from lib.core.command import argument, command
@@ -112,7 +112,8 @@ def main(options: Namespace) -> int:
     if options.data:
         jobs, notes, memory = marked(params, "pool", "one"), [], 0.0
     else:
-        notes, speed, card = _drop_protocols(params), _read("speed").get("rows", ()), _read("card").get("card", {})
+        notes, speed = _drop_protocols(params), read(Path("speed.json")).get("rows", ())
+        card = read(Path("card.json")).get("card", {})
         jobs, memory = trainings(params, speed), 0.9 * card.get("memory_gib", 0.0) or 2.0  # on a CPU two processes
         for job in jobs:
             job.gib = 1.0 if options.device == "cpu" else min(job.gib + CONTEXT_GIB, memory)  # alone, if need be
@@ -148,12 +149,6 @@ def main(options: Namespace) -> int:
 
     work(jobs, until, fits, write)
     return 1 if any(job.state == "failed" for job in jobs) else CUT_SHORT if any(job.late for job in jobs) else 0
-
-
-def _read(name: str) -> dict[str, Any]:
-    """What another part wrote, if it did."""
-    file = Path(f"{name}.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _drop_protocols(params: dict[str, Any]) -> list[str]:
