@@ -33,8 +33,8 @@ def run(options: Namespace) -> int:
     papers.check(params, *(name for name in papers.names() if name in params))
     check_params(params, further, papers.names())
     profile = str(params["profile"])
-    # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     cluster = check(options.ray) if options.ray else None
+    # The paper's own sizes fill a GPU with one run; smaller profiles gain from one run per core.
     jobs = options.jobs or (1 if profile == "paper" else min(cores(), 8))
     everything = read_graph()
     code.refresh(code.commands(everything.values()))
