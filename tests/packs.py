@@ -8,11 +8,14 @@ import torch
 
 from lib.core.arrays import save_arrays
 from lib.core.checkpoint import save_weights
+from lib.core.files import save_npz_atomic
 from lib.datasets.pack import margin, write_pack
+from lib.datasets.training.read import TrainingSet
 from lib.models.flow.load import build_flow
 from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import build_encoder
 from lib.morphable.model import FaceModel
+from lib.papers.siamese.face import build
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.rasterize import rasterize
 
@@ -83,6 +86,15 @@ def write_starts(data: Path, face: FaceModel, size: int, n_id: int, n_exp: int) 
     save_weights(data / "flow/pwcnet_tiny.safetensors", build_flow("pwcnet_tiny"), {})
     meta = {"kind": "identity", "backbone": "resnet_tiny", "dim": 16}
     save_weights(data / "identity/resnet_tiny.safetensors", IdentityNet("resnet_tiny", 16), meta)
+
+
+def write_siamese_3dmm(data: Path, face: FaceModel) -> None:
+    """The Siamese paper's 3DMM, of twelve modes, from the training set in the folder of a profile."""
+    scans = TrainingSet(data / "train", "train", face)
+    index, weight = face.face_index.numpy(), np.ones(len(scans.mean), np.float32)
+    arrays = build(scans.vertices().numpy(), scans.symmetry.numpy(), index, 12, weight)
+    arrays |= {"faces": face.faces.numpy(), "landmarks": face.landmarks.numpy(), "face_index": index}
+    save_npz_atomic(data / "siamese_3dmm.npz", **arrays)
 
 
 def training_arrays(face: FaceModel, alpha: torch.Tensor, size: int = 32) -> dict[str, Any]:

@@ -14,15 +14,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
 from lib import papers
 from lib.core.checkpoint import save_weights
-from lib.core.files import save_npz_atomic
-from lib.datasets.training.read import TrainingSet
 from lib.engine.device import MixedPrecision
 from lib.engine.runs import Prepared, run_folder
 from lib.losses import alignment, coefficients, landmark, photometric, pose, reprojection
@@ -30,7 +27,6 @@ from lib.models.base import Views
 from lib.models.flow.load import KINDS, build_flow
 from lib.models.parts.encoders import BACKBONES, build_encoder
 from lib.morphable.model import FACE_MODEL, FaceModel
-from lib.papers.siamese.face import build
 from lib.renderers.cameras import PerspectiveCamera, WeakPerspectiveCamera, euler_to_matrix
 from lib.renderers.crossview import render_pairs
 from lib.renderers.domain_transform import domain_transform
@@ -39,7 +35,7 @@ from lib.renderers.raster_torch import Ahead
 from lib.renderers.rasterize import ENVIRONMENT, rasterize, use
 from lib.renderers.render import shade_fragments
 from tests.bench.gpu_renderers import Figures, flips_on_edges, inside_faces, rasterisers, scene
-from tests.packs import write_starts, write_training_set
+from tests.packs import write_siamese_3dmm, write_starts, write_training_set
 
 Check = Callable[[torch.device], Figures]
 CPU = torch.device("cpu")
@@ -193,11 +189,7 @@ def parameters(folder: Path) -> dict[str, Any]:
     face, own = FaceModel.load(folder / FACE_MODEL), folder / "data/checks"
     write_training_set(own / "train", face, size=SIZE)
     write_starts(own, face, SIZE, K, E)
-    data = TrainingSet(own / "train", "train", face)
-    index, weight = face.face_index.numpy(), np.ones(len(data.mean), np.float32)
-    arrays = build(data.vertices().numpy(), data.symmetry.numpy(), index, 12, weight)
-    arrays |= {"faces": face.faces.numpy(), "landmarks": face.landmarks.numpy(), "face_index": index}
-    save_npz_atomic(own / "siamese_3dmm.npz", **arrays)
+    write_siamese_3dmm(own, face)
     return params
 
 

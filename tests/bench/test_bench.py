@@ -12,7 +12,7 @@ from lib.bench import __main__ as command
 from lib.bench import renderer, synthesis, training
 from lib.bench.measure import Case, measure
 from tests.bench import gpu_checks
-from tests.bench.test_gpu_checks import forget_what_is_shared
+from tests.learning import forget_what_is_shared
 
 
 @pytest.fixture(scope="module")

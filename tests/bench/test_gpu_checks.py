@@ -18,12 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 import lib.losses
 import lib.metrics
-from lib import papers
 from lib.bench.gpu import checks as part
 from lib.core import constants
 from lib.renderers.raster_torch import Ahead
 from tests.bench import gpu_checks, gpu_renderers
 from tests.bench.gpu_checks import CHECKS, figures
+from tests.learning import forget_what_is_shared
 
 CPU = torch.device("cpu")
 NAMES = [check.__name__ for check in CHECKS]
@@ -36,21 +36,6 @@ def folder(face_model_files: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (path / "data").mkdir()
     shutil.copy(face_model_files / "face_model.npz", path / "data")
     return path
-
-
-@pytest.fixture
-def within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    forget_what_is_shared()
-    return folder
-
-
-def forget_what_is_shared() -> None:
-    """What runs of a paper share: face models and data, by relative path."""
-    for paper in papers.names():
-        for shared in vars(papers.training(paper)).values():
-            if hasattr(shared, "cache_clear"):
-                shared.cache_clear()
 
 
 @pytest.mark.cuda

@@ -28,7 +28,6 @@ from lib.papers.mvfnet import training as mvfnet
 from lib.papers.siamese import training as siamese
 from lib.renderers.rasterize import visible_faces
 from tests.bench import gpu_checks
-from tests.bench.test_gpu_checks import forget_what_is_shared
 
 CPU = torch.device("cpu")
 
@@ -43,13 +42,6 @@ def folder(face_model_files: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for later in ("pretrained", "flow", "identity"):  # `make gpu` trains what runs start from only after this part
         shutil.rmtree(path / "data/checks" / later)
     return path
-
-
-@pytest.fixture
-def within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    forget_what_is_shared()
-    return folder
 
 
 def found(out: Path) -> tuple[list[dict[str, Any]], list[str]]:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from torch import nn
 from lib import papers
 from lib.core.checkpoint import read_meta, save_weights
 from lib.core.errors import Interrupted
-from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine import sampling, together
 from lib.engine.loop import LoopConfig, Task, train
@@ -33,10 +32,10 @@ from lib.models.identity_net import IdentityNet
 from lib.models.parts.encoders import FrozenNorm, build_encoder
 from lib.models.peers.genova import kept_statistics
 from lib.morphable.model import FACE_MODEL, FaceModel
-from lib.papers.siamese.face import build
 from lib.synthesis.people import People
 from lib.train import train_runs
-from tests.packs import write_starts, write_training_set
+from tests.learning import forget_what_is_shared, note_losses, shake
+from tests.packs import write_siamese_3dmm, write_starts, write_training_set
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3
@@ -56,7 +55,7 @@ def paper_runs() -> Iterator[tuple[str, Task, LoopConfig]]:
     for paper in papers.names():
         for run in papers.training(paper).RUNS:
             task, loop, _, meta = papers.training(paper).prepare(PARAMS, run, 0)
-            shake(task)
+            shake(task.model)
             if FIRST:
                 save_weights(run_folder("smoke", paper, run, 0) / "model.safetensors", task.model, meta)
             yield f"{paper} {run}", task, loop
@@ -76,23 +75,9 @@ def shared_networks() -> Iterator[tuple[str, Task, LoopConfig]]:
     yield "flow", FlowTask(build_flow("pwcnet_tiny"), *pairs, loop.batch_size, 0, 8), loop
 
 
-def shake(task: Task) -> None:
-    rng = np.random.default_rng(0)
-    for p in task.model.parameters():
-        p.data += 0.01 * torch.from_numpy(rng.normal(size=p.shape)).float()
-
-
 def curve(name: str, task: Task, loop: LoopConfig) -> list[float]:
     """The losses of a process's shares, and the last that the loop reports."""
-    losses: list[float] = []
-    whole: Callable[..., torch.Tensor] = task.loss
-
-    def noted(*given: Any) -> torch.Tensor:
-        loss = whole(*given)
-        losses.append(float(loss.detach()))
-        return loss
-
-    task.loss = noted  # type: ignore[method-assign]
+    losses = note_losses(task)
     loop = replace(loop, steps=STEPS, lr=2e-4, warmup=2, precision="32-true", threads=1, checkpoint_every=STEPS)
     history = train(task, loop, Path("checkpoint.safetensors"), name=name)["history"]
     return [*losses[:STEPS], history[-1]["train_loss"]]
@@ -145,14 +130,8 @@ def folder(face_model: FaceModel, face_model_files: Path, tmp_path: Path, monkey
         Path("data", name).symlink_to(face_model_files / name)
     write_training_set(data / "train", face_model, size=PARAMS["data"]["train"]["image_size"])
     write_starts(data, face_model, cfg["image_size"], cfg["n_id"], cfg["n_exp"])
-    scans = TrainingSet(data / "train", "train", face_model)
-    index, weight = face_model.face_index.numpy(), np.ones(len(scans.mean), np.float32)
-    arrays = build(scans.vertices().numpy(), scans.symmetry.numpy(), index, 12, weight)
-    arrays |= {"faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(), "face_index": index}
-    save_npz_atomic(data / "siamese_3dmm.npz", **arrays)
-    kept = [value for paper in papers.names() for value in vars(papers.training(paper)).values()]
-    for cached in (value for value in kept if hasattr(value, "cache_clear")):  # other tests' data under the same names
-        cached.cache_clear()
+    write_siamese_3dmm(data, face_model)
+    forget_what_is_shared()
     return tmp_path
 
 

@@ -4,18 +4,15 @@ They hold the networks' initialisation, the streams that draw batches, augmentat
 and the order of updates. A run is prepared as `lib.train` does it, on the tiny data of the unit tests.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from lib.core.checkpoint import save_weights
 from lib.core.errors import InputError
-from lib.core.files import save_npz_atomic
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.pretraining.encoder import PretrainNetwork, PretrainTask
@@ -33,10 +30,10 @@ from lib.models.peers.tran import TranWeights
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import training as mvfnet
 from lib.papers.siamese import training as siamese
-from lib.papers.siamese.face import build
 from lib.synthesis.people import People
 from tests.golden.conftest import Golden
-from tests.packs import write_starts, write_training_set
+from tests.learning import forget_what_is_shared, note_losses, shake
+from tests.packs import write_siamese_3dmm, write_starts, write_training_set
 
 SIZE, K, E = 32, 10, 6
 LOOP: dict[str, Any] = {
@@ -53,15 +50,7 @@ RTOL = (1e-4, 5e-4, 5e-3)  # a difference of rounding grows with every update
 
 def first_losses(task: Task, loop: LoopConfig) -> tuple[list[float], dict[str, float]]:
     """Train; the loss of every step, and the last validation."""
-    losses: list[float] = []
-    whole: Callable[..., torch.Tensor] = task.loss
-
-    def noted(*given: Any) -> torch.Tensor:
-        loss = whole(*given)
-        losses.append(float(loss.detach()))
-        return loss
-
-    task.loss = noted  # type: ignore[method-assign]
+    losses = note_losses(task)
     history = train(task, loop, Path("checkpoint.safetensors"))["history"]
     steps = losses[: loop.steps]  # validation may ask for further ones
     return steps, {k: v for k, v in history[-1].items() if k.startswith("val_") and "_error_" not in k}  # shares jump
@@ -98,8 +87,7 @@ def folder(face_model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     face_model.save(Path("data/face_model.npz"))
     write_training_set(Path("data/smoke/train"), face_model)
     write_starts(Path("data/smoke"), face_model, SIZE, K, E)
-    for cached in (mvfnet.face_model, mvfnet.triplets, siamese.training_set):
-        cached.cache_clear()
+    forget_what_is_shared()
     return tmp_path
 
 
@@ -111,9 +99,7 @@ def pin_runs(golden: Golden, params: dict[str, Any], name: str, paper: Any) -> N
     """
     for run in paper.RUNS:
         task, loop, _, meta = paper.prepare(params, run, 0)
-        rng = np.random.default_rng(0)
-        for p in task.model.parameters():
-            p.data += 0.01 * torch.from_numpy(rng.normal(size=p.shape)).float()
+        shake(task.model)
         save_weights(run_folder("smoke", name, run, 0) / "model.safetensors", task.model, meta)
         pin(golden, run, task, loop)
 
@@ -124,11 +110,7 @@ def runs(**starts: str) -> dict[str, Any]:
 
 
 def test_siamese(golden: Golden, folder: Path, face_model: FaceModel) -> None:
-    data = TrainingSet("data/smoke/train", "train", face_model)
-    index, weight = face_model.face_index.numpy(), np.ones(len(data.mean), np.float32)
-    arrays = build(data.vertices().numpy(), data.symmetry.numpy(), index, 12, weight)
-    arrays |= {"faces": face_model.faces.numpy(), "landmarks": face_model.landmarks.numpy(), "face_index": index}
-    save_npz_atomic(Path("data/smoke/siamese_3dmm.npz"), **arrays)
+    write_siamese_3dmm(Path("data/smoke"), face_model)
     cfg: dict[str, Any] = {"backbone": "resnet_tiny", "mirror_view": 2, "loop": LOOP}
     cfg["runs"] = runs(sv="pretrained", mv_add="sv", mv_concat="sv", mv_shape_concat="mv_concat")
     params = {"profile": "smoke", "data": {"train": {"image_size": SIZE}}, "siamese": cfg}
