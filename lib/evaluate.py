@@ -25,6 +25,7 @@ from lib import papers
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, save_npz_atomic, write_csv
+from lib.core.params import material
 from lib.core.progress import progress
 from lib.metrics.evaluation import Arrays, Bench, Key, Predictions, predictions_folder, take
 from lib.metrics.protocols import PROTOCOLS, evaluate_detailed
@@ -69,7 +70,7 @@ def measure(params: dict[str, Any], paper: str, predictions: Predictions, seed: 
             for subject, found in progress(pool.map(_measure_subject, jobs), label, total=len(jobs)):
                 for method, values in found.items():
                     errors[method, subject].update(values)
-    _write(Path("results") / paper / params["profile"] / "errors", predictions, seed, asked, errors)
+    _write(Path("results") / paper / material(params) / "errors", predictions, seed, asked, errors)
 
 
 def _rows_by_subject(predictions: Predictions) -> dict[str, dict[str, Arrays]]:
@@ -176,7 +177,7 @@ def main(options: Namespace) -> None:
     for method, arrays in predictions.items():
         save_npz_atomic(folder / f"{method}-s{seed}.npz", **arrays)
     if options.bounds and hasattr(module, "left_out"):
-        place = Path("results") / paper / params["profile"] / "subjects.json"
+        place = Path("results") / paper / material(params) / "subjects.json"
         atomic_write_json(place, {"subjects": _by_condition(predictions), "left_out": module.left_out(params)})
     measure(params, paper, predictions, seed, options.workers)
 

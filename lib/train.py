@@ -21,6 +21,7 @@ from lib.core.code import code_hash
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, fingerprint, write_csv
+from lib.core.params import material
 from lib.core.processes import wait
 from lib.engine.loop import train
 from lib.engine.runs import Prepared, checkpoint_file, run_folder
@@ -31,7 +32,7 @@ def train_run(
     params: dict[str, Any], paper: str, run: str, seed: int, out: Path | None = None, **override: Any
 ) -> dict[str, Any]:
     """Train and write one run; returns its summary. `override` replaces loop settings (used by the tuning sweep)."""
-    out = out or run_folder(params["profile"], paper, run, seed)
+    out = out or run_folder(material(params), paper, run, seed)
     prepared: Prepared = papers.training(paper).prepare(params, run, seed)
     loop = replace(prepared.loop, **override)
     task, identity = prepared.task, prepared.identity
@@ -40,7 +41,7 @@ def train_run(
     if done:
         print(f"{out}: there already, made from the same data, settings and code", flush=True)
         return done
-    checkpoint = checkpoint_file(params["profile"], paper, out.name)
+    checkpoint = checkpoint_file(material(params), paper, out.name)
     result = train(task, loop, checkpoint, identity, name=out.name)
     last = result["history"][-1]
     meta = prepared.meta | {"steps": loop.steps, "lr": loop.lr}

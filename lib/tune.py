@@ -15,6 +15,7 @@ from typing import Any
 from lib.core.command import argument, command
 from lib.core.errors import DivergenceError
 from lib.core.files import atomic_write_json, read_csv, write_csv
+from lib.core.params import material
 from lib.core.provenance import origin
 from lib.train import check_runs, train_run
 
@@ -27,7 +28,7 @@ def tune(params: dict[str, Any], paper: str, runs: list[str], rates: list[float]
     Raises:
         InputError: an unknown paper or run.
     """
-    module, profile = check_runs(params, paper, runs), params["profile"]
+    module, profile = check_runs(params, paper, runs), material(params)
     table = Path("results") / paper / profile / "tuning.csv"
     order = list(module.RUNS)
     for run in runs or module.TUNED:

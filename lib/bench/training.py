@@ -12,7 +12,7 @@ from torch import Tensor
 from lib import papers
 from lib.bench.measure import Case, measure
 from lib.core.checkpoint import save_weights
-from lib.core.params import load_params
+from lib.core.params import load_params, material
 from lib.engine.device import MixedPrecision, bf16_is_fast
 from lib.engine.loop import LoopConfig, Task
 from lib.engine.pretraining.identity import identity_path
@@ -31,8 +31,8 @@ def own_runs(**loop: Any) -> dict[str, Any]:
     """
     params = load_params()
     use(params)
-    data = Path("data") / params["profile"]
-    name = params["profile"] = f"{params['profile']}-speed"
+    data = Path("data") / material(params)
+    name = params["profile"] = params["material"] = f"{params['profile']}-speed"
     data.with_name(name).mkdir(parents=True, exist_ok=True)
     for path in data.iterdir() if data.is_dir() else ():
         link = data.with_name(name) / path.name
@@ -69,7 +69,7 @@ def cases(params: dict[str, Any], precision: str) -> Iterator[Case]:
     for paper in papers.names():
         for run in papers.training(paper).RUNS:
             task, loop, _, meta = papers.training(paper).prepare(params, run, 0)
-            save_weights(run_folder(params["profile"], paper, run, 0) / "model.safetensors", task.model, meta)
+            save_weights(run_folder(material(params), paper, run, 0) / "model.safetensors", task.model, meta)
             own, batch = parts(task, replace(loop, precision=precision), torch.device("cpu"))
             images = batch["images"]
             for name in ("batch", "forward", "forward and backward", "optimiser"):

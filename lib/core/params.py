@@ -35,7 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PROFILES = ("smoke", "quick", "gpu", "paper")
+PROFILES = ("smoke", "quick", "thorough", "gpu", "paper")
 PROFILE_FOLDER = Path(__file__).resolve().parents[1] / "profiles"
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary
 
 
 def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
-    """The whole parameter tree.
+    """The whole parameter tree. A file that says `like: quick` holds what differs from quick.yaml beside it.
 
     Raises:
         InputError: no such file, not YAML, or not a mapping.
@@ -60,7 +60,21 @@ def load_params(path: str | Path = "params.yaml") -> dict[str, Any]:
         raise InputError(path, f"not valid YAML ({error})") from error
     if not isinstance(tree, dict):
         raise InputError(path, f"a mapping of sections, found {type(tree).__name__}")
-    return tree
+    return _over(load_params(path.with_name(f"{tree.pop('like')}.yaml")), tree) if "like" in tree else tree
+
+
+def _over(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The tree with other values in some places."""
+    both = {key: _over(tree[key], new) for key, new in changes.items() if isinstance(new, dict) and key in tree}
+    return tree | changes | both
+
+
+def material(params: dict[str, Any]) -> str:
+    """The profile whose data, runs and errors are used: `thorough` goes on from what `quick` made.
+
+    Folders of data/, training notebooks and error files are called after it; tables, claims and figures after `profile`.
+    """
+    return str(params.get("material", params["profile"]))
 
 
 def section(params: dict[str, Any], name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.files import load_npz
+from lib.core.params import material
 from lib.core.progress import log
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FOLDERS = {"train": "train", "threedfaw": "3dfaw", "micc": "micc", "multipie": "
 def data_root(params: dict[str, Any], name: str) -> Path:
     """Folder to read of data set `name`: `data.<name>.root` of the parameters (the real data), or the profile's twin."""
     root = params.get("data", {}).get(name, {}).get("root")
-    return Path(root) if root else Path("data") / str(params["profile"]) / FOLDERS[name]
+    return Path(root) if root else Path("data") / material(params) / FOLDERS[name]
 
 
 def read_picture(

@@ -24,7 +24,7 @@ from lib.core.code import code_hash
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.core.views import VIEWS
@@ -278,7 +278,7 @@ class Packer:
             params = options.params
             use(params)
             config: Any = from_dict(self.config, section(params, f"data.{self.name}"), f"params.yaml: data.{self.name}")
-            out = options.out or pack_path(str(section(params, "profile")), self.name)
+            out = options.out or pack_path(material(params), self.name)
             root = options.root or data_root(params, self.name)
             groups = self.make(root, out, config, options.face_model, options.workers)
             log(f"{groups} groups packed into {out}" if groups else f"{out} is up to date")

@@ -15,7 +15,7 @@ from torch import nn
 from lib.core.checkpoint import load_weights, read_meta
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.engine.loop import LoopConfig, Task
 
 M = TypeVar("M", bound=nn.Module)
@@ -108,7 +108,7 @@ def begin(
     Raises:
         InputError: no such run in params.yaml, or the start is not there.
     """
-    profile, backbone = params["profile"], params[paper]["backbone"]
+    profile, backbone = material(params), params[paper]["backbone"]
     start, loop = run_config(params, paper, run).start, loop_config(params, paper, run, seed)
     torch.manual_seed(seed)
     model = build()

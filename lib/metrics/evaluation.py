@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.core.params import material
 from lib.metrics.outer import outer_faces
 from lib.metrics.scan import SubjectScan
 
@@ -70,4 +71,4 @@ def take(arrays: Arrays, rows: Iterable[int]) -> Arrays:
 
 def predictions_folder(params: dict[str, Any], paper: str) -> Path:
     """Where `lib.evaluate` stores the predictions of a paper's methods, <method>-s<seed>.npz each."""
-    return Path("data") / str(params["profile"]) / "predictions" / paper
+    return Path("data") / material(params) / "predictions" / paper

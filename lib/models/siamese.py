@@ -281,8 +281,10 @@ def build(run: str, face: Siamese3DMM, backbone: str, mirror_view: int | None = 
 
 
 def start_from(model: nn.Module, parent: nn.Module) -> None:
-    """Weights to begin with, as the paper trains: MV from SV (3.2), MV Shape-Concat from MV Concat (4.3)."""
-    if isinstance(model, MultiView) and isinstance(parent, SingleView):
+    """Weights to begin with, as the paper trains: MV from SV (3.2), MV Shape-Concat from MV Concat (4.3); or go on with."""
+    if type(model) is type(parent):
+        model.load_state_dict(parent.state_dict())
+    elif isinstance(model, MultiView) and isinstance(parent, SingleView):
         model.single.load_state_dict(parent.state_dict())
     elif isinstance(model, ShapeOnly) and isinstance(parent, MultiView):
         model.encoder.trunk.load_state_dict(parent.single.encoder.trunk.state_dict())

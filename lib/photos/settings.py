@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lib.core.errors import InputError
-from lib.core.params import Count, Field, checked, from_dict, load_params
+from lib.core.params import Count, Field, checked, from_dict, load_params, material
 from lib.fit import FitOptions
 from lib.fit.dense import DenseOptions
 from lib.morphable import FaceModel
@@ -43,7 +43,9 @@ def load_settings(path: str | Path = "params.yaml") -> tuple[PhotoSettings, str]
         return PhotoSettings(), "quick"
     params = load_params(path)
     use(params)
-    return from_dict(PhotoSettings, params.get("photos") or {}, f"{path}: photos"), str(params.get("profile", "quick"))
+    return from_dict(PhotoSettings, params.get("photos") or {}, f"{path}: photos"), material(
+        {"profile": "quick"} | params
+    )
 
 
 def load_model(path: str | Path = FACE_MODEL) -> FaceModel:

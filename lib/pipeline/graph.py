@@ -155,12 +155,18 @@ def _looked_at_once(steps: Iterable[Step]) -> Iterator[None]:
 
 
 def sort_lock(path: str, steps: dict[str, Step]) -> None:
-    """dvc.lock in the order of dvc.yaml, whichever stage finished first: a diff then shows what changed."""
+    """dvc.lock in the order of dvc.yaml, whichever stage finished first: a diff then shows what changed.
+
+    Runs of a stage that only another profile asks for (more seeds) stay in it, behind the others.
+    """
     from dvc.utils.serialize import modify_yaml
 
     if not Path(path).is_file():
         return
     with modify_yaml(path) as lock:
         stages = lock.get("stages", {})
-        order = sorted((name for name in stages if name in steps), key=lambda name: steps[name].order)
+        known = {name.split("@")[0]: step.order for name, step in steps.items()}
+        place = {name: steps[name].order if name in steps else known.get(name.split("@")[0]) for name in stages}
+        kept = [name for name, order in place.items() if order is not None and (name in steps or "@" in name)]
+        order = sorted(kept, key=lambda name: (place[name], name not in steps, name))
         lock["stages"] = {name: stages[name] for name in order}

@@ -172,8 +172,8 @@ def main(options: Namespace) -> None:
     import yaml
 
     use(options.params)  # the notebook's process inherits it
-    profile, name = options.params["profile"], options.name or options.notebook
     parameters = {key: yaml.safe_load(value) for key, value in options.parameters}
+    profile, name = parameters.get("profile", options.params["profile"]), options.name or options.notebook
     out = Path("results/notebooks") / profile / f"{name}.ipynb"
     failed = Path("data") / profile / "logs" / f"{name}.failed.ipynb"
     execute(Path("notebooks") / f"{options.notebook}.ipynb", out, parameters, failed)

@@ -54,21 +54,26 @@ def merged(profile: str, current: dict[str, Any], *, elsewhere: bool = False) ->
         current: the content of params.yaml.
         elsewhere: the text is for another folder: relative paths become absolute.
     """
-    from ruamel.yaml import YAML
-
     text = template(profile)
     old = PROFILE_FOLDER / f"{current['profile']}.yaml"
     tree = load_params(PROFILE_FOLDER / f"{profile}.yaml")
     carried = (
         [edit for edit in edits(current, load_params(old)) if _at(tree, edit[0]) != edit[1]] if old.is_file() else []
     )
-    if not carried:
-        return text, []
+    return _edited(text, carried, elsewhere), carried
+
+
+def _edited(text: str, changes: list[Edit], elsewhere: bool = False) -> str:
+    """The text of a parameter file with other values in some places; comments stay."""
+    from ruamel.yaml import YAML
+
+    if not changes:
+        return text
     yaml = YAML()  # keeps the template's comments
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
     document = yaml.load(text)
-    for place, value in carried:
+    for place, value in changes:
         node = document
         for part in place[:-1]:
             if not isinstance(node.get(part), dict):
@@ -78,11 +83,11 @@ def merged(profile: str, current: dict[str, Any], *, elsewhere: bool = False) ->
         node[place[-1]] = str(Path(value).resolve()) if path else value
     stream = io.StringIO()
     yaml.dump(document, stream)
-    return stream.getvalue(), carried
+    return stream.getvalue()
 
 
 def template(profile: str) -> str:
-    """The text of lib/profiles/<profile>.yaml.
+    """The text of lib/profiles/<profile>.yaml; of a profile that is like another, the other's with its own values.
 
     Raises:
         InputError: no such profile.
@@ -90,7 +95,12 @@ def template(profile: str) -> str:
     source = PROFILE_FOLDER / f"{profile}.yaml"
     if not source.is_file():
         raise unknown("no such profile", profile, sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml")))
-    return source.read_text(encoding="utf-8")
+    text = source.read_text(encoding="utf-8")
+    if "\nlike: " not in text:
+        return text
+    tree, base = load_params(source), text.split("\nlike: ")[1].split("\n")[0]
+    changes = [(("profile",), profile), *edits(tree, load_params(PROFILE_FOLDER / f"{base}.yaml"))]
+    return _edited(template(base), changes)
 
 
 def edits(tree: dict[str, Any], original: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[Edit]:

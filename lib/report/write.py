@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
+from lib.core.params import material
 from lib.core.provenance import footer, origin
 from lib.metrics.protocols import PROTOCOLS
 from lib.report import tables
@@ -99,7 +100,7 @@ def load_report(paper: Paper, params: dict[str, Any], results: Path, extra: pd.D
         InputError: no error files, damaged ones, or none of the metrics that claims are judged on.
     """
     folder = results / paper.key / str(params["profile"])
-    errors = load_errors(folder / "errors", (params.get(paper.key) or {}).get("seeds"))
+    errors = load_errors(results / paper.key / material(params) / "errors", (params.get(paper.key) or {}).get("seeds"))
     metrics = tables.metrics_in(errors)
     there = set(metrics) | (set() if extra is None else set(extra["metric"]))
     judged = [metric for metric in paper.claim_metrics if metric in there]

@@ -19,7 +19,7 @@ import torch
 from lib.core.code import code_hash
 from lib.core.command import argument, command
 from lib.core.files import atomic_write_json, atomic_write_text, fingerprint
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.pool import run_pool
 from lib.core.progress import log
 from lib.morphable.model import FACE_MODEL
@@ -106,7 +106,7 @@ class Twin:
         def main(options: Namespace) -> None:
             use(options.params)
             config: Any = from_dict(self.config, section(options.params, self.section), f"params.yaml: {self.section}")
-            out = Path(options.out or Path("data") / str(section(options.params, "profile")) / self.folder)
+            out = Path(options.out or Path("data") / material(options.params) / self.folder)
             root = getattr(config, "root", None)
             if root and self.count:
                 log(f"{self.section}.root is {root}: reading real data, no twin is made")

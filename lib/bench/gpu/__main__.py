@@ -197,7 +197,10 @@ def prepare(tiny: bool) -> None:
     """The scratch workspace, emptied: params.yaml of the gpu profile (tiny: smoke's), and links to the face model."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     (SCRATCH / "data").mkdir(parents=True)
-    params = load_params(PROFILE_FOLDER / ("smoke.yaml" if tiny else "gpu.yaml")) | {"profile": "gpu"}
+    params = load_params(PROFILE_FOLDER / ("smoke.yaml" if tiny else "gpu.yaml")) | {
+        "profile": "gpu",
+        "material": "gpu",
+    }
     for settings in params["data"].values() if tiny else ():
         settings |= {key: max(4, value // 3) for key, value in settings.items() if key in ("n_subjects", "n_faces")}
     atomic_write_text(SCRATCH / "params.yaml", yaml.safe_dump(params))

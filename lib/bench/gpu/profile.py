@@ -24,7 +24,7 @@ from lib.bench.gpu.part import OPTIONS, Part
 from lib.core.code import ROOT
 from lib.core.command import argument, command
 from lib.core.files import atomic_write_text
-from lib.core.params import section
+from lib.core.params import material, section
 from lib.core.pool import cores
 from lib.engine.runs import PRETRAINED, loop_config, run_folder
 from lib.metrics.protocols import PROTOCOLS
@@ -84,14 +84,14 @@ def trainings(params: dict[str, Any], speed: Iterable[dict[str, Any]]) -> list[J
 def methods(params: dict[str, Any], paper: str) -> list[dict[str, Any]]:
     """A row a method: mean (mm) and number of subjects of each protocol; steps, seconds and steps/s of the run behind it."""
     rows = []
-    for path in sorted((Path("results") / paper / params["profile"] / "errors").glob("*.csv")):
+    for path in sorted((Path("results") / paper / material(params) / "errors").glob("*.csv")):
         errors = pd.read_csv(path, dtype={"condition": str})
         row: dict[str, Any] = {"kind": "method", "paper": paper, "method": str(errors["method"][0])}
         keys = [key for key in ("metric", "condition") if key in errors]
         for names, group in errors.groupby(keys, sort=False):
             row |= {f"{' '.join(names)} mm": round(group["value"].mean(), 4), f"{' '.join(names)} n": len(group)}
         run = max((run for run in params[paper]["runs"] if row["method"].startswith(run)), key=len, default="")
-        summary = run_folder(params["profile"], paper, run, 0) / "summary.json"
+        summary = run_folder(material(params), paper, run, 0) / "summary.json"
         if run and summary.is_file():
             made = json.loads(summary.read_text(encoding="utf-8"))
             row |= {"steps": made["steps"], "seconds": made["seconds"]}

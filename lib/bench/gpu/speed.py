@@ -28,6 +28,7 @@ from lib.bench.renderer import make_scene
 from lib.bench.training import own_runs, parts
 from lib.core.checkpoint import save_weights
 from lib.core.command import command
+from lib.core.params import material
 from lib.engine.device import resolve_precision
 from lib.engine.loop import LoopConfig, Task, train
 from lib.engine.runs import checkpoint_file, run_folder
@@ -108,9 +109,9 @@ class Speed:
         precision = resolve_precision(loop.precision)
         if self.on_card:
             torch.cuda.reset_peak_memory_stats()
-        step_ms, busy_ms = self.steps(task, loop, checkpoint_file(params["profile"], paper, run))
+        step_ms, busy_ms = self.steps(task, loop, checkpoint_file(material(params), paper, run))
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.on_card else None
-        save_weights(run_folder(params["profile"], paper, run, 0) / "model.safetensors", task.model, meta)
+        save_weights(run_folder(material(params), paper, run, 0) / "model.safetensors", task.model, meta)
         parts, operations, images = self.by_part(task, loop)
         self.sizes[paper, run] = images[-1]
         row = {"paper": paper, "run": run, "precision": precision, "batch": loop.batch_size}
@@ -150,7 +151,7 @@ class Speed:
 
     def inference(self, params: dict[str, Any], paper: str, run: str) -> Iterator[Row]:
         """A method on the photographs of one face, and of many at once."""
-        method: Any = papers.load_method(run_folder(params["profile"], paper, run, 0))
+        method: Any = papers.load_method(run_folder(material(params), paper, run, 0))
         method, size, v = method.to(self.device), self.sizes[paper, run], getattr(method, "n_views", 1)
         K = torch.tensor([[1.5 * size, 0, size / 2], [0, 1.5 * size, size / 2], [0, 0, 1]], device=self.device)
         for batch in (1, 2 if self.tiny else 32):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.core.command import argument, command
 from lib.core.files import fingerprint
-from lib.core.params import from_dict
+from lib.core.params import from_dict, material
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.recipe import pretrain, write_weights
@@ -126,7 +126,7 @@ def main(options: Namespace) -> None:
 
 def pretrain_backbone(params: dict[str, Any], backbone: str) -> None:
     """Train and write one backbone, or convert its public weights. Raises InputError for missing inputs."""
-    profile, cfg = params["profile"], params["pretrain"]
+    profile, cfg = material(params), params["pretrain"]
     out = encoder_path(profile, backbone)
     public = (cfg.get("public") or {}).get(backbone)
     if public:

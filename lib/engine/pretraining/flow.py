@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lib.core.command import argument, command
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.progress import progress
 from lib.engine.loop import LoopConfig
 from lib.engine.pretraining.flow_pairs import FlowBatch, FlowPairs, photograph_people
@@ -208,7 +208,7 @@ def table(rows: list[dict[str, Any]], size: int) -> str:
 
 @command(__doc__, argument("--face-model", type=Path, default=FACE_MODEL), params=True)
 def main(options: Namespace) -> None:
-    profile, face = str(section(options.params, "profile")), options.face_model
+    profile, face = material(options.params), options.face_model
     use(options.params)
     config = from_dict(FlowConfig, section(options.params, "flow"), "params.yaml: flow")
     people = People.load(face)

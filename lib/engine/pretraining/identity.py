@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, normalize
 from lib.core.checkpoint import load_weights
 from lib.core.command import command
 from lib.core.files import fingerprint
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.processes import everyone, share
 from lib.datasets.training.read import TrainingSet
 from lib.engine.loop import LoopConfig
@@ -64,7 +64,7 @@ def identity_path(profile: str, backbone: str) -> Path:
 def load_recogniser(params: dict[str, Any]) -> nn.Module:
     """The frozen identity network of the active parameters: public weights when named, else the one trained here."""
     config = identity_config(params)
-    return load_identity_net(identity_path(params["profile"], params["mvfnet"]["backbone"]), config.path)
+    return load_identity_net(identity_path(material(params), params["mvfnet"]["backbone"]), config.path)
 
 
 class IdentityTask:
@@ -195,7 +195,7 @@ def vary(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def train_identity(params: dict[str, Any]) -> dict[str, float]:
     """Train and write the network; returns its last figures. Raises InputError for missing inputs."""
-    profile, backbone, config = params["profile"], params["mvfnet"]["backbone"], identity_config(params)
+    profile, backbone, config = material(params), params["mvfnet"]["backbone"], identity_config(params)
     loop = from_dict(LoopConfig, config.loop, "params.yaml: mvfnet.identity.loop")
     face = FaceModel.load(FACE_MODEL)
     root = Path("data") / profile / "train"
@@ -218,7 +218,7 @@ def train_identity(params: dict[str, Any]) -> dict[str, float]:
 
 def measure(params: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of identity.csv: recognition rates of the recogniser in use, and of the features that it started from."""
-    profile, backbone = params["profile"], params["mvfnet"]["backbone"]
+    profile, backbone = material(params), params["mvfnet"]["backbone"]
     face = FaceModel.load(FACE_MODEL)
     people = TrainingSet(Path("data") / profile / "train", "test", face)
     encoder = build_encoder(backbone)
@@ -267,8 +267,8 @@ def main(options: Namespace) -> None:
         print(train_identity(params))
     rows = measure(params)
     facts = {"data": "training twin, test split", "subjects": rows[0]["people"], "seeds": [config.loop.get("seed", 0)]}
-    out = Path("results/mvfnet") / params["profile"] / "identity"
-    write_table(out, rows, table(rows), profile=params["profile"], **facts)
+    out = Path("results/mvfnet") / material(params) / "identity"
+    write_table(out, rows, table(rows), profile=material(params), **facts)
     print(*rows, sep="\n")
 
 

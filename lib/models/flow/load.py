@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lib.core.checkpoint import load_weights
+from lib.core.params import material
 from lib.models.flow.pwcnet import PWCNET, PWCNET_TINY, PWCNet
 from lib.models.flow.raft import Raft
 from lib.models.pretrained import fill, read_state_dict
@@ -27,7 +28,7 @@ def flow_path(profile: str, kind: str) -> Path:
 def flow_file(params: dict[str, Any]) -> Path:
     """Weights of the flow network in use: the public file that params.yaml names, else the one trained here."""
     flow = params["flow"]
-    return Path(flow["path"]) if flow["path"] else flow_path(params["profile"], flow["kind"])
+    return Path(flow["path"]) if flow["path"] else flow_path(material(params), flow["kind"])
 
 
 def build_flow(kind: str) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.core.params import material
 from lib.core.progress import progress
 from lib.datasets.micc.read import Micc, MiccSubject, open_micc
 from lib.engine.runs import run_folder
@@ -92,7 +93,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
     face, data = FaceModel.load(FACE_MODEL), triplets(params)
     rows: Predictions = {}
     for run in progress(RUNS, f"predict s{seed}"):
-        net = load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
+        net = load_method(run_folder(material(params), "mvfnet", run, seed), face)
         rows |= (
             single_view_rows(run, net, data) if isinstance(net, SingleRegressor) else multi_view_rows(run, net, data)
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.progress import progress
 from lib.core.views import VIEWS
 from lib.engine.device import bf16_is_fast
@@ -243,12 +243,12 @@ def main(options: Namespace) -> None:
     table = measure(people, flow, config, size, bf16_is_fast())
     back = render_back(people, config.render_back, size, config.seed)
     shares = summary(table)
-    out = Path("results/mvfnet") / params["profile"]
+    out = Path("results/mvfnet") / material(params)
     atomic_write_text(out / "landscape.csv", table.to_csv(index=False, float_format="%.6g"))
     atomic_write_text(out / "landscape_summary.csv", shares.to_csv(index=False, float_format="%.4f"))
     atomic_write_text(out / "render_back.csv", back.to_csv(index=False, float_format="%.3f"))
     figures.write_landscape(
-        Path("results/figures") / params["profile"], table, shares, back, people, flow, size, config.seed
+        Path("results/figures") / material(params), table, shares, back, people, flow, size, config.seed
     )
     print(shares.to_string(index=False, float_format=lambda x: f"{x:.3f}"))
     print(back.groupby(["case", "pair"], sort=False)["psnr"].agg(["mean", "min"]).round(1).to_string())

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lib.core.command import command
 from lib.core.files import atomic_write_text
-from lib.core.params import from_dict, section
+from lib.core.params import from_dict, material, section
 from lib.core.progress import progress
 from lib.engine.device import bf16_is_fast
 from lib.engine.runs import run_folder
@@ -171,7 +171,7 @@ def main(options: Namespace) -> None:
     face = FaceModel.load(FACE_MODEL, cfg["n_id"], cfg["n_exp"])
     sets = {level: people_at(people, config, cfg["image_size"], level) for level in config.levels}
     networks = {
-        (run, seed): load_method(run_folder(params["profile"], "mvfnet", run, seed), face)
+        (run, seed): load_method(run_folder(material(params), "mvfnet", run, seed), face)
         for run in VERSIONS
         for seed in cfg["seeds"]
     }

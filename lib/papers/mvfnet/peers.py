@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.core.params import material
 from lib.engine.device import MixedPrecision
 from lib.engine.pretraining.identity import identity_config, identity_path, load_recogniser
 from lib.models.mvfnet import Weights
@@ -47,5 +48,5 @@ def objective(
     if run == "mofa":
         return MoFA(model, config.mofa, weights.lambda_5, weights.contour), {}
     recogniser = MixedPrecision(load_recogniser(params), precision)
-    source = identity_config(params).path or identity_path(params["profile"], params["mvfnet"]["backbone"])
+    source = identity_config(params).path or identity_path(material(params), params["mvfnet"]["backbone"])
     return Genova(model, recogniser, config.genova, weights.lambda_5, weights.contour), {"recogniser": source}

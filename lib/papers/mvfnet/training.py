@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.files import fingerprint
-from lib.core.params import from_dict
+from lib.core.params import from_dict, material
 from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
 from lib.engine.device import resolve_precision
@@ -53,7 +53,7 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
 
     Raises InputError for a pack that is missing, or whose labels have fewer coefficients than are regressed.
     """
-    size, profile = params["mvfnet"]["image_size"], params["profile"]
+    size, profile = params["mvfnet"]["image_size"], material(params)
     train = triplets(pack_path(profile, "w300lp" if run in STAGE_1 else "multipie"), "train", size)
     wanted = params["mvfnet"]["n_id"], params["mvfnet"]["n_exp"]
     if train.n_id < wanted[0] or train.n_exp < wanted[1]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.core.files import load_npz
+from lib.core.params import material
 from lib.core.progress import progress
 from lib.core.views import TARGET_YAW
 from lib.datasets.folder import data_root
@@ -62,7 +63,7 @@ def default_calibration(width: int, height: int) -> Tensor:
 
 def bench(params: dict[str, Any]) -> Bench:
     """The 3DFAW-Video subjects and the 3DMM's mesh."""
-    model = load_npz(face_file(params["profile"]), ("mean", "faces", "landmarks", "face_index"))
+    model = load_npz(face_file(material(params)), ("mean", "faces", "landmarks", "face_index"))
     data = ThreeDFAW(data_root(params, "threedfaw"))
 
     def case(name: str) -> Case:
@@ -114,7 +115,7 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
 
 def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
-    profile = params["profile"]
+    profile = material(params)
     face = Siamese3DMM.load(face_file(profile))
     nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
     mean_landmarks = face.mean[face.landmarks]
@@ -132,7 +133,7 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
 
 def bounds(params: dict[str, Any]) -> Predictions:
     """Mean face ("3DMM Mean") and oracle: the truth aligned to the 3DMM and projected onto its 64 modes."""
-    face = Siamese3DMM.load(face_file(params["profile"]))
+    face = Siamese3DMM.load(face_file(material(params)))
     truths = [
         (s.id, None if s.truth is None else s.truth["vertices"]) for s in ThreeDFAW(data_root(params, "threedfaw"))
     ]

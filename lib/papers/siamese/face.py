@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.core.command import command
 from lib.core.files import save_npz_atomic
+from lib.core.params import material
 from lib.datasets.training.read import TrainingSet
 from lib.morphable.model import FACE_MODEL, FaceModel
 
@@ -83,7 +84,7 @@ def build(vertices: np.ndarray, symmetry: np.ndarray, face_index: np.ndarray, n_
 
 @command(__doc__, params=True)
 def main(options: Namespace) -> None:
-    profile, cfg = options.params["profile"], options.params["siamese"]
+    profile, cfg = material(options.params), options.params["siamese"]
     face = FaceModel.load(FACE_MODEL)
     split = TrainingSet(Path("data") / profile / "train", "train", face)
     scans = split.vertices(slice(0, cfg["n_scans"])).numpy()

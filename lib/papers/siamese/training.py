@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.core.params import material
 from lib.core.views import VIEWS
 from lib.datasets.training.read import TrainingSet
 from lib.engine.runs import Prepared, begin, load_network
@@ -18,7 +19,10 @@ from lib.models.siamese import Network, Prediction, Siamese3DMM
 from lib.papers.siamese.face import face_file, procrustes
 from lib.renderers.cameras import PerspectiveCamera
 
-RUNS = siamese.RUNS
+LONG = "_long"
+RUNS = (*siamese.RUNS, f"sv{LONG}", f"mv_concat{LONG}")
+"""The paper's networks, and two controls: SV trained as long as the chain SV, MV Concat, MV Shape-Concat in all, and MV Concat
+as long as what follows it."""
 TUNED, RATES = RUNS, (3e-4, 6e-4, 1.2e-3, 2.4e-3)
 """Runs whose learning rate `lib.tune` chooses, and its grid."""
 
@@ -31,14 +35,14 @@ def training_set(root: Path, split: str) -> TrainingSet:
 
 def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     """The run's task, its network holding the weights it starts from. InputError for inputs that are missing."""
-    profile, cfg = params["profile"], params["siamese"]
+    profile, cfg = material(params), params["siamese"]
     face = Siamese3DMM.load(face_file(profile))
     begun = begin(
         params,
         "siamese",
         run,
         seed,
-        build=lambda: siamese.build(run, face, cfg["backbone"], cfg["mirror_view"]),
+        build=lambda: siamese.build(run.removesuffix(LONG), face, cfg["backbone"], cfg["mirror_view"]),
         go_on=lambda model, folder: siamese.start_from(model, load_method(folder, face)),
         face_file=face_file(profile),
         mirror_view=cfg["mirror_view"],
@@ -55,7 +59,11 @@ def load_method(folder: str | Path, face: Siamese3DMM | None = None) -> Network:
     Raises InputError when the folder holds no trained network or its 3DMM is missing.
     """
     model = face or Siamese3DMM.load(Path(folder).parents[2] / "siamese_3dmm.npz")
-    return load_network(folder, "siamese", lambda m: siamese.build(m["run"], model, m["backbone"], m["mirror_view"]))
+
+    def build(header: dict[str, Any]) -> Network:
+        return siamese.build(header["run"].removesuffix(LONG), model, header["backbone"], header["mirror_view"])
+
+    return load_network(folder, "siamese", build)
 
 
 class SiameseTask:
