@@ -30,7 +30,7 @@ Key = tuple[str, str, str]
 class Case:
     """What a subject is measured against: a scan in mm, and the registered true vertices (N, 3) where they are known.
 
-    Without a scan only protocols that need the truth are measured, which ask for nothing else.
+    Without a scan only protocols that need the truth are measured.
     """
 
     scan: SubjectScan | None

@@ -1,8 +1,8 @@
 """The rows of MVF-Net's tables 1 and 2, the controls beside them, and what needs no training: mean face, oracle, a fit.
 
-They are measured on MICC, as in the paper, and on the people of the Multi-PIE twin that no run learns from. Every method sees the
-same three pictures (MICC: frames of a video, `lib.datasets.micc.read.choose_triplet`) in the same crops, and its identity is what is
-measured (x_exp = 0), because scans and truths are neutral.
+They are measured on MICC, as in the paper, and on the people of the Multi-PIE twin that no run learns from. Every method sees
+the same three pictures (MICC: frames of a video, `lib.datasets.micc.read.choose_triplet`) in the same crops, and its identity is
+what is measured (x_exp = 0), because scans and truths are neutral.
 """
 
 from dataclasses import dataclass
@@ -30,15 +30,14 @@ from lib.models.mvfnet import MVFNet
 from lib.models.peers.regressor import SingleRegressor
 from lib.models.pooling import weighted_pool
 from lib.morphable.model import FACE_MODEL, FaceModel
-from lib.papers.mvfnet.peers import PEERS
 from lib.papers.mvfnet import training
+from lib.papers.mvfnet.peers import PEERS
 from lib.papers.mvfnet.tasks import Validation
-from lib.papers.mvfnet.training import RUNS, load_method
+from lib.papers.mvfnet.training import RUNS, VERSIONS, load_method
 
 CHUNK = 24  # triplets that go through a network at a time
 MULTIPIE = "Multi-PIE"
 """The third condition, which the paper does not have; its people are called Multi-PIE <number>."""
-EXPRESSIVE = ("v1", "v2", "v3", "v4")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def multi_view_rows(run: str, net: MVFNet, data: Triplets) -> Predictions:
     found = [net(images) for images in data.images.split(CHUNK)]
     alpha, beta = torch.cat([p.alpha for p in found]), torch.cat([p.beta for p in found])
     rows = {run: data.arrays(alpha=alpha)}
-    if run in EXPRESSIVE:
+    if run in VERSIONS:
         rows[f"{run}_expression"] = data.arrays(alpha=alpha, beta=beta)
     if run == "v4":
         own, other = data.images, data.images[data.next_person()]
