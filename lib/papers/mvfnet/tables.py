@@ -66,7 +66,6 @@ _CONTROLS = {
         "v1, then as v2 to v4 without photometric and alignment loss: these count from here",
     ),
     "v1_long": ("v1, trained on", "v1, then stage 1 for as many steps more as stage 2 has"),
-    "v2_rate": ("v2 at v4's rate", "v2 at the learning rate of v3 and v4"),
     "v4_front3": ("v4, front x 3", "the front fed three times"),
     "v4_other_sides": (
         "v4, other sides",
@@ -135,9 +134,7 @@ PAPER = Paper(
             Part("v2", "v1", MULTIPIE, "little", 0.03),
             *_each("v2", "lm", SMALL, control=True),
         ),
-        "V3": _each("v3", "v2", SMALL)
-        + _each("v3", "lm", SMALL, control=True)
-        + _each("v3", "v2_rate", SMALL, control=True),
+        "V3": _each("v3", "v2", SMALL) + _each("v3", "lm", SMALL, control=True),
         "V4": _each("v4", "v3", SMALL) + _each("v4", "v2", SMALL) + _each("v4", "lm", SMALL, control=True),
         "V5": tuple(part for method in _PEER_ROWS for part in _each("v4", method.key))
         + _each("v4", "single_long_pool", control=True)
@@ -187,7 +184,6 @@ BESIDE = (
     ("v2", "lm", "the photometric loss alone?"),
     ("lm", "v1", "what does stage 2 gain with landmarks alone?"),
     ("v4", "v1_long", "is stage 2 worth more than as many steps more of stage 1?"),
-    ("v3", "v2_rate", "alignment against photometric loss at one learning rate"),
     ("v4", "v4_other_sides", "are the side views used? those of another person in their place"),
     ("v4", "v4_other_front", "is the front used? that of another person in its place"),
     ("v4", "v4_front3", "what do three views see more than the front fed three times?"),
