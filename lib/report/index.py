@@ -25,6 +25,9 @@ FILES = {
     "table2.tex": "for a paper",
     "claims.md": "claims, verdicts, effect sizes and intervals",
     "claims.csv": "their numbers",
+    "labels.md": "how true labels and teachers are, and that nobody is tested who was learnt from",
+    "labels.csv": "its numbers",
+    "people.json": "how many people were learnt from and tested",
     "metrics.json": "the few numbers that `dvc metrics` shows",
     "subjects.json": "how many subjects are measured, and which are left out and why",
 }
