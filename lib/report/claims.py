@@ -109,15 +109,18 @@ def combine(verdicts: Sequence[str]) -> str:
 def judge(
     errors: pd.DataFrame, paper: Paper, metrics: Sequence[str], boot: Bootstrap = DEFAULT, *, judging: bool = True
 ) -> pd.DataFrame:
-    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim.
+    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim without controls.
 
     ``judging``: as in `compare`.
     """
     rows = []
     for (claim, parts), metric in product(paper.parts.items(), metrics):
         results = [compare(errors, part, metric, paper, boot, judging=judging) for part in parts]
-        whole = combine([result.verdict for result in results])
-        rows += [{"claim": claim, "part": i + 1, **vars(r), "claim_verdict": whole} for i, r in enumerate(results)]
+        whole = combine([r.verdict for r, part in zip(results, parts, strict=True) if not part.control])
+        rows += [
+            {"claim": claim, "part": i + 1, "control": part.control, **vars(r), "claim_verdict": whole}
+            for i, (r, part) in enumerate(zip(results, parts, strict=True))
+        ]
     return pd.DataFrame(rows)
 
 

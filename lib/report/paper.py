@@ -59,6 +59,7 @@ class Part:
 
     kind: "less", the error of `better` is below that of `worse`; "little", it is below by less than `margin`, a share of
     the error of `worse`, or not at all; "no worse", it is above by less than `margin`.
+    control: not the paper's comparison but one that stands beside it; judged by itself, without a say in the claim's verdict.
     """
 
     better: str
@@ -66,6 +67,7 @@ class Part:
     condition: str = ""
     kind: str = "less"
     margin: float = 0.0
+    control: bool = False
 
 
 @dataclass(frozen=True)

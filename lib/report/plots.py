@@ -126,7 +126,7 @@ def forest(claims: pd.DataFrame, paper: Paper, metrics: Sequence[str] | None = N
 def _forest_panel(axis: Any, rows: pd.DataFrame, paper: Paper, names: bool) -> None:
     y = np.arange(len(rows))[::-1]
     labels = [
-        f"{r['claim']}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
+        f"{r['claim']}{' control' if r['control'] else ''}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
         for _, r in rows.iterrows()
     ]
     for place, (_, row) in zip(y, rows.iterrows(), strict=True):

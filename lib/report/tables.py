@@ -168,7 +168,7 @@ def _comparison(row: pd.Series, paper: Paper) -> dict[str, str]:
     sides = part_text(paper, row["better"], row["worse"], row["condition"], row["kind"])
     measured = row["subjects"] > 0
     return {
-        "claim": row["claim"],
+        "claim": row["claim"] + (", control" if row["control"] else ""),
         "comparison": sides + (f" (margin {row['margin']:.3f})" if row["margin"] > 0 else ""),
         "difference (mm)": f"{row['difference']:+.3f}" if measured else "—",
         "95 % interval": f"[{row['low']:+.3f}, {row['high']:+.3f}]" if measured else "—",

@@ -1,5 +1,6 @@
 """Bootstrap intervals, paired differences, verdicts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from lib.report.errors import load_errors, matrix, paired
 from lib.report.paper import Part
 from lib.report.reported import load_claims, load_reported, reported_value
 from lib.report.stats import Bootstrap, standardised
-from tests.report.fixtures import LEVELS, MVFNET_LEVELS, write_errors, write_mvfnet_errors
+from lib.report.tables import claims_markdown
+from tests.report.fixtures import LEVELS, MVFNET_LEVELS, cells, write_errors, write_mvfnet_errors
 
 BOOT = Bootstrap(replicates=2000)
 
@@ -129,6 +131,14 @@ def test_known_differences_give_the_known_verdicts(errors: pd.DataFrame) -> None
     assert s2["reported"] == pytest.approx(0.11)
     assert s2["relative"] == pytest.approx(10.0, abs=1.0)
     assert s2["wins"] > 95 and s2["subjects"] == 40 and s2["seeds"] == 2
+
+
+def test_a_control_is_judged_and_has_no_say(errors: pd.DataFrame) -> None:
+    one = replace(SIAMESE, parts={"S2": (Part("sv_mean", "sv_frontal"), Part("mv_front3", "sv_mean", control=True))})
+    claims = judge(errors, one, ["armse"], BOOT)
+    assert claims["control"].tolist() == [False, True]
+    assert claims["verdict"].tolist() == [REPLICATED, REFUTED] and set(claims["claim_verdict"]) == {REPLICATED}
+    assert cells(claims_markdown(claims, one), "S2, control")[-1] == REFUTED
 
 
 def mvfnet_verdicts(folder: Path, **levels: float) -> dict[str, str]:
