@@ -36,38 +36,24 @@ def commit() -> dict[str, Any]:
     return {"commit": number, "dirty": bool(changed)}
 
 
-def processor() -> str:
-    """What tells two machines apart: name and numbers of the processor, its INSTRUCTIONS, and the kernels that torch takes."""
-    info: dict[str, str] = {}
-    try:
-        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            info.setdefault(key.strip(), value.strip())
-    except OSError:
-        pass  # not Linux
-    numbers = ("cpu family", "model", "stepping", "CPU implementer", "CPU part")
-    facts = [", ".join(f"{key.removeprefix('cpu ')} {info[key]}" for key in numbers if key in info)]
-    flags = (info.get("flags") or info.get("Features", "")).split()
-    facts.append(", ".join(name for name in INSTRUCTIONS if name in flags))
-    with suppress(ImportError):
-        import torch
-
-        facts.append(f"torch {torch.backends.cpu.get_cpu_capability()}")
-    name, known = info.get("model name") or platform.processor() or platform.machine(), "; ".join(filter(None, facts))
-    return f"{name} ({known})" if known else name
-
-
 def hardware() -> dict[str, Any]:
-    """CPU, cores, memory in GiB, GPU if torch sees one."""
-    facts: dict[str, Any] = {"cpu": processor(), "cores": os.cpu_count(), "gpu": None}
+    """CPU with its numbers, INSTRUCTIONS and what torch makes of them; cores, memory in GiB, GPU if torch sees one."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []  # Linux has it
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    flags = (info.get("flags") or info.get("Features", "")).split()
+    numbers = [f"{key.removeprefix('cpu ')} {info[key]}" for key in ("cpu family", "model", "CPU part") if key in info]
+    known = [*numbers, *(name for name in INSTRUCTIONS if name in flags)]
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "gpu": None}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     with suppress(ImportError):
         import torch
 
+        known.append(f"torch {torch.backends.cpu.get_cpu_capability()}")
         if torch.cuda.is_available():
             facts["gpu"] = torch.cuda.get_device_name(0)
-    return facts
+    name = info.get("model name") or platform.processor() or platform.machine()
+    return {"cpu": f"{name} ({', '.join(known)})" if known else name, **facts}
 
 
 def packages(*further: str) -> dict[str, str]:

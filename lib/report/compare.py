@@ -15,19 +15,15 @@ from lib.core.files import atomic_write_text
 from lib.report.claims import REFUTED, REPLICATED
 
 KEYS = ["claim", "better", "worse", "condition", "kind", "metric"]
-ALWAYS = "profile|commit|dirty|hardware|seeds|subjects|parameters"
-"""What is said of both sides where they agree as well."""
+ALWAYS = "profile|commit|dirty|hardware|seeds|subjects|parameters"  # said of both sides where they agree as well
 HEAD = "# Two runs side by side\n\nMade by `make compare-runs`. Millimetres; differences are worse - better, changes B - A.\n"
 
 
 def compare_runs(a: Path, b: Path) -> str:
     """Verdicts, differences, rows and provenance of two results folders as Markdown, in which no path of a machine stands.
 
-    Args:
-        a, b: folders of one paper and profile (results/mvfnet/thorough), or whole results/ trees.
-
-    Raises:
-        InputError: no results, none that both have, missing or damaged files, or results of different papers.
+    Both are of one paper and profile (results/mvfnet/thorough), or whole results/ trees. Raises InputError where there are no
+    results or none that both have, for missing or damaged files, and for results of different papers.
     """
     one, two = _folders(a), _folders(b)
     found = [_section(a / name, b / name) for name in one.intersection(two)]
@@ -57,7 +53,7 @@ def _read(folder: Path) -> dict[str, pd.DataFrame]:
         tables = [pd.read_csv(path).assign(table=path.stem) for path in sorted(folder.glob("table*.csv"))]
         rows = pd.concat(t.melt(["table", "method"], t.filter(regex="_mean$"), "measure", "mean") for t in tables)
         return {
-            "What made them": made.T.astype(str).set_axis(["fact"], axis=1),
+            "What made them": made.T.map(str).set_axis(["fact"], axis=1),
             "Claims": _named(claims, ["claim", "metric"], ["claim_verdict"]),
             "Comparisons": _named(claims, KEYS, ["difference", "low", "high", "verdict"]),
             "Rows": _named(rows.dropna(), ["table", "method", "measure"], ["mean"]),
@@ -83,8 +79,9 @@ def _section(a: Path, b: Path) -> tuple[str, str]:
         raise InputError(b, f"claims and rows of the paper that {a} is of", "compare results of one paper")
     differs = made["fact in A"] != made["fact in B"]
     agree = claims["claim_verdict in A"] == claims["claim_verdict in B"]
-    same = parts["verdict in A"] == parts["verdict in B"]
-    turned = (parts["verdict in A"] + parts["verdict in B"]).isin([REPLICATED + REFUTED, REFUTED + REPLICATED])
+    told = parts[["verdict in A", "verdict in B"]]
+    same = told["verdict in A"] == told["verdict in B"]
+    turned = (told == REPLICATED).any(axis=1) & told.map(lambda words: words.startswith(REFUTED)).any(axis=1)
     signs = (parts["difference in A"] * parts["difference in B"]).dropna() >= 0
     rows["change"] = rows["mean in B"] - rows["mean in A"]
     files = [path.relative_to(a) for path in sorted(a.rglob("*.csv")) if (b / path.relative_to(a)).is_file()]
