@@ -35,9 +35,11 @@ def test_a_rerun_with_the_same_numbers_agrees_to_the_byte(results: Path, again: 
     assert str(again) not in text and str(results) not in text
 
 
-def test_what_turned_comes_first_and_what_one_side_lacks_is_named(results: Path, again: Path, capsys) -> None:
-    folder = again / "siamese/quick"
-    claims = pd.read_csv(folder / "claims.csv")
+def test_what_turned_comes_first_and_what_one_side_lacks_is_named(again: Path, capsys) -> None:
+    folder, first = again / "siamese/quick", again / "first"
+    shutil.copytree(folder, first)
+    claims = pd.read_csv(folder / "claims.csv").assign(verdict="replicated")
+    claims.to_csv(first / "claims.csv", index=False)
     claims.loc[[6, 7], "verdict"] = ["not replicated: no difference", "any other word"]
     claims.loc[6, "difference"] -= 0.25
     claims.drop(index=1).to_csv(folder / "claims.csv", index=False)
@@ -48,7 +50,7 @@ def test_what_turned_comes_first_and_what_one_side_lacks_is_named(results: Path,
     facts |= {"parameters": "f" * 16, "hardware": facts["hardware"] | {"cpu": "Another (family 6)"}}
     (folder / "claims.provenance.json").write_text(json.dumps(facts))
 
-    assert main([str(results / "siamese/quick"), str(folder), "--out", str(again / "both.md")]) == 0
+    assert main([str(first), str(folder), "--out", str(again / "both.md")]) == 0
     text = (again / "both.md").read_text()
     assert capsys.readouterr().out == text + "\n"
     named = [", ".join(claims.loc[i, ["claim", "better", "worse"]]) for i in (6, 7, 1)]
