@@ -114,7 +114,9 @@ def judge(
     ``judging``: as in `compare`.
     """
     rows = []
-    for (claim, parts), metric in product(paper.parts.items(), metrics):
+    there = set(zip(errors["metric"], errors["condition"], strict=True))
+    for (claim, every), metric in product(paper.parts.items(), metrics):
+        parts = [p for p in every if p.condition not in paper.optional or (metric, p.condition) in there]
         results = [compare(errors, part, metric, paper, boot, judging=judging) for part in parts]
         whole = combine([r.verdict for r, part in zip(results, parts, strict=True) if not part.control])
         rows += [
