@@ -160,14 +160,19 @@ class Weights:
     prior: float = 0.0
 
 
+def shown(batch: dict[str, Tensor]) -> Tensor:
+    """What the network is given of a batch: its pictures, augmented (`lib.engine.augment`) where training does that."""
+    return batch.get("seen", batch["images"])
+
+
 class Supervision(nn.Module):
     """3.6.1, equation 6: L_sup = lambda_1 L_landmark + lambda_2 L_pose + lambda_3 L_3DMM + lambda_4 L_reg.
 
     For any number of views, or one (then without the dimension V).
     """
 
-    reads = ("images", "landmarks", "scale", "R", "t2d", "alpha", "beta")
-    """Of a batch (`lib.datasets.triplets.TripletBatch`)."""
+    reads = ("images", "seen", "landmarks", "scale", "R", "t2d", "alpha", "beta")
+    """Of a batch (`lib.datasets.triplets.TripletBatch`; `seen`: see `shown`)."""
 
     landmark_weights: Tensor
 
@@ -179,7 +184,7 @@ class Supervision(nn.Module):
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of the network on a batch; their sum is L_sup."""
         w, size, landmarks = self.weights, batch["images"].shape[-1], batch["landmarks"]
-        p: Prediction = model(batch["images"])
+        p: Prediction = model(shown(batch))
         alpha, beta = batch["alpha"][:, : p.alpha.shape[1]], batch["beta"][:, : p.beta.shape[1]]
         labels = batch["scale"].reshape(-1), batch["R"].reshape(-1, 3, 3), batch["t2d"].reshape(-1, 2)
         projected = p.landmarks(self.face).view_as(landmarks)
@@ -215,7 +220,7 @@ class SelfSupervision(nn.Module):
     Raises ValueError: no flow estimator for an alignment loss that weighs, or landmarks outside the textured region.
     """
 
-    reads = ("images", "landmarks")
+    reads = ("images", "seen", "landmarks")
     """Of a batch: images (B, V, 3, S, S) in [0, 1], landmarks (B, V, 68, 2) px, detected."""
 
     index: Tensor
@@ -302,7 +307,7 @@ class SelfSupervision(nn.Module):
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted terms of a network on a batch (see ``reads``), and the prior where it weighs."""
-        p: Prediction = model(batch["images"])
+        p: Prediction = model(shown(batch))
         shape = self.face.vertices(p.alpha, p.beta, self.index)
         terms = self.weighted(self.terms(shape, p.camera, batch["images"], batch["landmarks"]))
         return terms | ({"prior": self.weights.prior * regularisation(p.alpha, p.beta)} if self.weights.prior else {})

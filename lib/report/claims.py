@@ -144,15 +144,21 @@ def _corrected(results: Sequence[Comparison]) -> list[Comparison]:
 def judge(
     errors: pd.DataFrame, paper: Paper, metrics: Sequence[str], boot: Bootstrap = DEFAULT, *, judging: bool = True
 ) -> pd.DataFrame:
-    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim.
+    """Every part of every claim on every metric, one row each; `claim_verdict` is that of the whole claim without controls.
 
     ``judging``: as in `compare`.
     """
     rows = []
     for (claim, parts), metric in product(paper.parts.items(), metrics):
-        results = _corrected([compare(errors, part, metric, paper, boot, judging=judging) for part in parts])
-        whole = combine([result.verdict for result in results])
-        rows += [{"claim": claim, "part": i + 1, **vars(r), "claim_verdict": whole} for i, r in enumerate(results)]
+        results = [compare(errors, part, metric, paper, boot, judging=judging) for part in parts]
+        own = [i for i, part in enumerate(parts) if not part.control]
+        for i, corrected in zip(own, _corrected([results[i] for i in own]), strict=True):
+            results[i] = corrected
+        whole = combine([results[i].verdict for i in own])
+        rows += [
+            {"claim": claim, "part": i + 1, "control": part.control, **vars(r), "claim_verdict": whole}
+            for i, (r, part) in enumerate(zip(results, parts, strict=True))
+        ]
     return pd.DataFrame(rows)
 
 

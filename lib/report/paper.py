@@ -60,6 +60,7 @@ class Part:
     kind: "less", the error of `better` is below that of `worse`; a difference below `equivalent` (mm) either way is too small
     to matter. "little" (helps little) and "no worse": the two differ by less than `margin`, a share of the error of `worse`,
     either way.
+    control: not the paper's comparison but one that stands beside it; judged by itself, without a say in the claim's verdict.
     """
 
     better: str
@@ -67,6 +68,7 @@ class Part:
     condition: str = ""
     kind: str = "less"
     margin: float = 0.0
+    control: bool = False
     equivalent: float = 0.0
 
 

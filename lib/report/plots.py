@@ -139,10 +139,10 @@ def forest(
 def _forest_panel(axis: Any, frames: Mapping[str, pd.DataFrame], rows: pd.DataFrame, paper: Paper, names: bool) -> None:
     y = np.arange(len(rows))[::-1]
     labels = [
-        f"{r['claim']}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
+        f"{r['claim']}{' control' if r['control'] else ''}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
         for _, r in rows.iterrows()
     ]
-    keys = ["claim", "better", "worse", "condition", "metric"]
+    keys = ["claim", "better", "worse", "condition", "kind", "metric"]
     for i, frame in enumerate(frames.values()):
         found = rows[keys].merge(frame, on=keys, how="left")  # a profile may lack a comparison
         for place, (_, row) in zip(y + _SHIFT * ((len(frames) - 1) / 2 - i), found.iterrows(), strict=True):

@@ -169,7 +169,7 @@ def _comparison(row: pd.Series, paper: Paper) -> dict[str, str]:
     measured = row["subjects"] > 0
     name = "too little to matter" if row["kind"] == "less" else "margin"
     return {
-        "claim": row["claim"],
+        "claim": row["claim"] + (", control" if row["control"] else ""),
         "comparison": sides + (f" ({name}: {row['margin']:.3f})" if row["margin"] > 0 else ""),
         "subjects": str(row["subjects"]),
         "runs": str(row["seeds"] or "—"),

@@ -82,6 +82,8 @@ def render_triplets(
     expression: float = 0.3,
     landmark_noise: float = 1.2,
     side_yaw: tuple[float, float] = (28.0, 50.0),
+    distance: tuple[float, float] = (900.0, 1500.0),
+    wear: float = 1.0,
     supersample: int = 2,
 ) -> StudioTriplets:
     """Render n random faces in three views each.
@@ -97,6 +99,7 @@ def render_triplets(
         background: random rooms behind the head, else black.
         gloss: a sheen that depends on the viewer; without it the colour of a point is the same in all views.
         expression: strength, 0 = neutral. landmark_noise: mm, 0 = exact. side_yaw: degrees, of the left and right views.
+        distance: mm, of the camera. wear: blur and noise are so many times as strong as a good camera's.
         supersample: S samples a pixel in each direction.
 
     Raises:
@@ -116,7 +119,9 @@ def render_triplets(
     one = sample_flashes(n, rng).repeated(N_VIEWS)
     flashes = one.towards(opposing_flashes(n, N_VIEWS, rng), light_difference)
     shown = np.repeat(vertices, N_VIEWS, 0)
-    screen, viewer, cameras, marks, found = _cameras(people, shown, yaw, size, projection, landmark_noise, rng)
+    screen, viewer, cameras, marks, found = _cameras(
+        people, shown, yaw, size, projection, landmark_noise, distance, rng
+    )
     lights, colours = flashes.lights(), np.repeat(albedo, N_VIEWS, 0)
     rgb, mask = np.empty((m, size, size, 3), np.float32), np.empty((m, size, size), np.float32)
     for start in range(0, m, 24):
@@ -128,6 +133,7 @@ def render_triplets(
         )  # fmt: skip
     backdrops = sample_backdrops(m, rng)
     sensors = sample_sensors(m, rng, np.repeat(sample_casts(n, rng), N_VIEWS, 0), jpeg_share=0.0)
+    sensors.blur, sensors.shot, sensors.read = (wear * x for x in (sensors.blur, sensors.shot, sensors.read))
     sensors.gain = np.repeat(sensors.gain[::N_VIEWS], N_VIEWS, 0)  # one setting for all views of a face
     images = np.empty((m, size, size, 3), np.float32)
     for i in range(m):
@@ -175,12 +181,13 @@ def _cameras(
     size: int,
     projection: str,
     noise_mm: float,
+    reach: tuple[float, float],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, Cameras | _Weak, np.ndarray, np.ndarray]:
     """Cameras of crops round noisy landmarks: screen (M, N, 3), directions to the viewer (M, 3), cameras, landmarks."""
     m = len(yaw)
     turn = rotations(yaw, rng.normal(0, 4, m), rng.normal(0, 3, m))
-    distance = np.repeat(rng.uniform(900, 1500, m // N_VIEWS), N_VIEWS).astype(np.float32)
+    distance = np.repeat(rng.uniform(*reach, m // N_VIEWS), N_VIEWS).astype(np.float32)
     mean_landmarks = torch.from_numpy(people.mean_landmarks).double()
     points = vertices[:, people.landmarks]
     scale = np.full(m, size / SPAN_MM, np.float32)

@@ -150,7 +150,9 @@ def test_small_results_are_in_git_and_large_data_in_dvc(raw):
             assert path.startswith(("data/", "results/")), f"{name}: {path}"
             assert (options.get("cache") is False) == path.startswith("results/"), f"{name}: {path}"
             shared = ("data/face_model.npz", "data/population.npz", "results/README.md", "results/ledgers")
-            assert "${profile}" in path or "${material}" in path or path in shared, f"{name}: {path} is shared by all profiles"
+            assert "${profile}" in path or "${material}" in path or path in shared, (
+                f"{name}: {path} is shared by all profiles"
+            )
 
 
 def test_params_yaml_is_a_profile_as_committed():

@@ -32,7 +32,8 @@ from lib.report.errors import load_errors, matrix, paired
 from lib.report.paper import Part
 from lib.report.reported import load_claims, load_reported, reported_value
 from lib.report.stats import Bootstrap, Interval, holm, interval_of_mean, random_effects, standardised, t_interval
-from tests.report.fixtures import LEVELS, MVFNET_LEVELS, write_errors, write_mvfnet_errors
+from lib.report.tables import claims_markdown
+from tests.report.fixtures import LEVELS, MVFNET_LEVELS, cells, write_errors, write_mvfnet_errors
 
 BOOT = Bootstrap(replicates=2000)
 
@@ -233,6 +234,14 @@ def test_verdicts_of_two_sets_of_runs_are_compared(tmp_path: Path) -> None:
     share, turned = agreement(errors, SIAMESE, metrics, (0, 1, 2), (3, 4, 5))
     s2 = turned[turned["claim"] == "S2"]
     assert share < 0.9 and (s2["verdict_first"] + s2["verdict_second"]).tolist() == 2 * [REPLICATED + REFUTED]
+
+
+def test_a_control_is_judged_and_has_no_say(errors: pd.DataFrame) -> None:
+    one = replace(SIAMESE, parts={"S2": (Part("sv_mean", "sv_frontal"), Part("mv_front3", "sv_mean", control=True))})
+    claims = judge(errors, one, ["armse"], BOOT)
+    assert claims["control"].tolist() == [False, True]
+    assert claims["verdict"].tolist() == [REPLICATED, REFUTED] and set(claims["claim_verdict"]) == {REPLICATED}
+    assert cells(claims_markdown(claims, one), "S2, control")[-1] == REFUTED
 
 
 def mvfnet_verdicts(folder: Path, **levels: float) -> dict[str, str]:

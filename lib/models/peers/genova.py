@@ -19,6 +19,7 @@ from lib.core.constants import constant
 from lib.core.processes import everyone, place, share
 from lib.landmarks.crops import SPAN_MM, face_centre
 from lib.losses.landmark import landmark_loss, landmark_weights
+from lib.models.mvfnet import shown
 from lib.models.peers.decoder import Decoder
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.renderers.cameras import WeakPerspectiveCamera, euler_to_matrix
@@ -74,7 +75,7 @@ class Genova(nn.Module):
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px and draw (B, N_DRAWS),
         random numbers in [0, 1) that choose pose and light of the renderings."""
         w = self.weights
-        p: SinglePrediction = model(batch["images"])
+        p: SinglePrediction = model(shown(batch))
         images, draw = batch["images"], batch["draw"]
         size = images.shape[-1]
         camera, light = sample_view(draw, self.centre, size)

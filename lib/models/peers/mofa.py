@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lib.losses.landmark import landmark_loss, landmark_weights
+from lib.models.mvfnet import shown
 from lib.models.peers.decoder import Decoder
 from lib.models.peers.regressor import SinglePrediction, SingleRegressor
 from lib.renderers.texture import sample_image
@@ -54,7 +55,7 @@ class MoFA(nn.Module):
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs landmarks (B, 68, 2) px."""
         w = self.weights
-        p: SinglePrediction = model(batch["images"])
+        p: SinglePrediction = model(shown(batch))
         images = batch["images"]
         surface = self.decoder(p.alpha, p.beta, p.camera, p.gamma, p.light)
         screen = p.camera.project(surface.vertices)

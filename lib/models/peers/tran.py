@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lib.losses.coefficients import coefficient_loss
 from lib.losses.pose import pose_loss
+from lib.models.mvfnet import shown
 from lib.models.peers.regressor import SinglePrediction
 from lib.renderers.cameras import WeakPerspectiveCamera
 
@@ -41,7 +42,7 @@ class Tran(nn.Module):
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted terms of `model` on batch["images"] (B, 3, S, S); needs alpha_pooled, beta and label cameras."""
         w = self.weights
-        p: SinglePrediction = model(batch["images"])
+        p: SinglePrediction = model(shown(batch))
         target = batch["alpha_pooled"][:, : p.alpha.shape[1]]
         beta = batch["beta"][:, : p.beta.shape[1]]
         labels = WeakPerspectiveCamera(batch["scale"], batch["R"], batch["t2d"])

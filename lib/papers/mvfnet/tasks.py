@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lib.core.processes import share
 from lib.core.views import VIEWS
 from lib.datasets.triplets import TripletBatch, TripletSet
+from lib.engine.augment import Augment
 from lib.engine.sampling import TripletSampler
 from lib.metrics.similarity import procrustes
 from lib.models.mvfnet import MVFNet, Prediction, SelfSupervision, Supervision
@@ -67,7 +68,7 @@ class TripletTask:
 
     Args:
         model, objective: what learns, and from what.
-        train, val: packs of triplets. batch_size: triplets a step. seed: draws them.
+        train, val: packs of triplets. batch_size: triplets a step. seed: draws them. augment: what the network sees of them.
         val_faces: at most so many faces are validated on. mirror: mirror half of the faces.
     """
 
@@ -79,19 +80,32 @@ class TripletTask:
         val: TripletSet,
         batch_size: int,
         seed: int,
+        augment: Augment | None = None,
         val_faces: int = 256,
         mirror: bool = True,
     ) -> None:
         self.model: nn.Module = model
         self.net, self.objective, self.seed = model, objective, seed
         self.sampler = TripletSampler(train, batch_size, seed, mirror)
+        self.augment = augment or Augment()
         self.validation = Validation(val, val_faces)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         """What the objective reads of B triplets: stage 2 is given no label."""
         assert isinstance(self.objective, Supervision | SelfSupervision)
-        tensors = self.sampler(step, rank, world_size).tensors()
+        tensors = self.draw(step, rank, world_size)
         return {name: tensors[name] for name in self.objective.reads}
+
+    def draw(self, step: int, rank: int, world_size: int) -> dict[str, Tensor]:
+        """The process's share of B triplets, and what the network sees of them: seen (B, 3, 3, S, S)."""
+        tensors = self.sampler(step, rank, world_size).tensors()
+        images, own = tensors["images"], share(self.sampler.batch_size, rank, world_size)
+        generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, step, 2]).integers(2**62)))
+        every = images.new_zeros(
+            self.sampler.batch_size, *images.shape[1:]
+        )  # all processes draw the same random numbers
+        every[own] = images
+        return tensors | {"seen": self.augment(every.flatten(0, 1), generator).view_as(every)[own]}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The sum of the objective's terms, a scalar."""
@@ -118,7 +132,7 @@ class PeersTask(TripletTask):
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> dict[str, Tensor]:
         """Photographs (3 B, 3, S, S) with their labels, and random numbers draw (3 B, N_DRAWS) in [0, 1) for renderings."""
-        batch = single_views(self.sampler(step, rank, world_size).tensors())
+        batch = single_views(self.draw(step, rank, world_size))
         seed, size = int(np.random.default_rng([self.seed, step, 1]).integers(2**62)), self.sampler.batch_size
         draws = _draws(3 * size, seed).view(size, 3, -1)[share(size, rank, world_size)]
         return batch | {"draw": draws.flatten(0, 1)}
@@ -145,9 +159,9 @@ class PeersTask(TripletTask):
 
 def single_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """A batch of B triplets as 3 B single views, the view running fastest; what belongs to the face is repeated."""
-    per_view = ("images", "landmarks", "scale", "R", "t2d", "yaw")
+    per_view = ("images", "seen", "landmarks", "scale", "R", "t2d", "yaw")
     per_face = ("alpha", "beta", "alpha_pooled", "group")
-    flat = {name: batch[name].flatten(0, 1) for name in per_view}
+    flat = {name: batch[name].flatten(0, 1) for name in per_view if name in batch}
     return flat | {name: batch[name].repeat_interleave(3, 0) for name in per_face}
 
 

@@ -2,7 +2,9 @@
 
 v1 is stage 1, supervised on 300W-LP (equation 6). v2, v3 and v4 start from it and are stage 2, self-supervised on
 Multi-PIE (equation 9): v2 without the alignment loss, v3 without the photometric loss, v4 with all. The single-view peers
-(`lib.papers.mvfnet.peers`) see the same images for as many steps.
+(`lib.papers.mvfnet.peers`) see the same images for as many steps. Controls: lm is stage 2 with landmarks alone, v1_long
+stage 1 for as many steps more as stage 2 has, v2_rate is v2 at the learning rate of v3 and v4. What is chosen is chosen on
+`lib.datasets.validation`.
 """
 
 from dataclasses import asdict, replace
@@ -15,6 +17,7 @@ from lib.core.files import fingerprint
 from lib.core.params import from_dict, material
 from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
+from lib.engine.augment import Augment
 from lib.engine.device import resolve_precision
 from lib.engine.runs import Prepared, begin, load_network
 from lib.models.flow.load import flow_file, load_flow
@@ -24,16 +27,16 @@ from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import peers
 from lib.papers.mvfnet.tasks import Objective, PeersTask, TripletTask
 
-STAGE_1 = ("v1", "single")
-STAGE_2 = ("v2", "v3", "v4", *peers.PEERS)
-VERSIONS = ("v1", "v2", "v3", "v4")
-RUNS = (*VERSIONS, *peers.SINGLE_VIEW)
-
-TUNED, RATES = STAGE_2, (1e-4, 3e-4, 6e-4)
-"""Runs whose learning rate `lib.tune` chooses, and its grid: every second stage, MVF-Net's and the peers', alike."""
-
-TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True)}
+TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True), "lm": (False, False), "v2_rate": (True, False)}
 """Run -> whether it has the photometric and the alignment loss (table 1)."""
+
+VERSIONS = ("v1", "v2", "v3", "v4")
+STAGE_1 = ("v1", "v1_long", "single")
+STAGE_2 = (*TERMS, *peers.PEERS)
+RUNS = ("v1", "v1_long", *TERMS, *peers.SINGLE_VIEW)
+
+TUNED, RATES = ("v1_long", "lm", *VERSIONS[1:], *peers.PEERS), (1e-4, 3e-4, 6e-4)
+"""Runs whose learning rate `lib.tune` chooses, and its grid: every second stage, MVF-Net's and the peers', alike."""
 
 
 @lru_cache(maxsize=2)
@@ -49,7 +52,7 @@ def triplets(path: Path, split: str, size: int) -> TripletSet:
 
 
 def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
-    """Training triplets of a run, and the validation triplets that every run is judged by (Multi-PIE's).
+    """Training triplets of a run, and the validation triplets that every run is judged by.
 
     Raises InputError for a pack that is missing, or whose labels have fewer coefficients than are regressed.
     """
@@ -61,7 +64,7 @@ def data_of(params: dict[str, Any], run: str) -> tuple[TripletSet, TripletSet]:
         raise InputError(
             train.path, f"labels of {wanted[0]} + {wanted[1]} coefficients, found {found}", "make it again"
         )
-    return train, triplets(pack_path(profile, "multipie"), "val", size)
+    return train, triplets(pack_path(profile, "validation"), "val", size)
 
 
 def with_losses(weights: Weights, photo: bool, align: bool) -> Weights:
@@ -77,6 +80,7 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
     cfg, single = params["mvfnet"], run in peers.SINGLE_VIEW
     weights = from_dict(Weights, cfg["weights"], "params.yaml: mvfnet.weights")
     config = from_dict(peers.PeersConfig, cfg.get("peers") or {}, "params.yaml: mvfnet.peers")
+    augment = from_dict(Augment, cfg.get("augment") or {}, "params.yaml: mvfnet.augment")
     train, val = data_of(params, run)
     face = face_model(cfg["n_id"], cfg["n_exp"], config.n_alb if single else None)
     header = {key: cfg[key] for key in ("image_size", "n_id", "n_exp")}
@@ -93,8 +97,10 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         **header,
     )
     objective, files = _objective(params, run, begun.model, config, weights, begun.loop.precision)
-    task = (PeersTask if single else TripletTask)(begun.model, objective, train, val, begun.loop.batch_size, seed)
+    make = PeersTask if single else TripletTask
+    task = make(begun.model, objective, train, val, begun.loop.batch_size, seed, augment)
     settings = {key: cfg[key] for key in ("weights", "frozen_norm")} | (asdict(config) if single else {})
+    settings["augment"] = asdict(augment)
     depends_on = {"data": [train.signature, val.signature], "settings": settings}
     return begun.learns(task, **depends_on, **{role: fingerprint(path) for role, path in files.items()})
 
