@@ -11,6 +11,7 @@ params.yaml. No test subject is read. A run whose row is there already is not tr
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _COLUMNS = ("run", "lr", "steps", "seed", "settings", "val_mm", "train_loss")
 
 
 def tune(
-    params: dict[str, Any], paper: str, runs: list[str], rates: list[float], seed: int, settings: list[str]
+    params: dict[str, Any], paper: str, runs: list[str], rates: list[float], seed: int, settings: Sequence[str] = ()
 ) -> Path:
     """Train what the table lacks; returns the table. Empty `runs` or `rates`: the paper's own.
 

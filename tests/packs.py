@@ -79,7 +79,7 @@ def make_pack(face: FaceModel, path: Path, **options: Any) -> Path:
 
 def write_starts(data: Path, face: FaceModel, size: int, n_id: int, n_exp: int) -> None:
     """The packs and the untrained networks that runs of MVF-Net and its peers start from, in the folder of a profile."""
-    for seed, name in enumerate(("w300lp", "multipie")):
+    for seed, name in ((0, "w300lp"), (1, "multipie"), (1, "validation")):
         make_pack(face, data / "triplets" / name, n=12, size=size, n_id=n_id, n_exp=n_exp, seed=seed)
     torch.manual_seed(0)
     save_weights(data / "pretrained/resnet_tiny.safetensors", build_encoder("resnet_tiny"), {})

@@ -97,7 +97,7 @@ def pin_runs(golden: Golden, params: dict[str, Any], name: str, paper: Any) -> N
     With noise heads that start at zero say something; later runs start from these weights and not from trained ones, whose
     differences between processors are too large to pin anything.
     """
-    for run in paper.RUNS:
+    for run in params[name]["runs"]:
         task, loop, _, meta = paper.prepare(params, run, 0)
         shake(task.model)
         save_weights(run_folder("smoke", name, run, 0) / "model.safetensors", task.model, meta)

@@ -19,7 +19,7 @@ from lib.datasets.pack import pack_path
 from lib.datasets.triplets import TripletSet
 from lib.engine.augment import Augment
 from lib.engine.device import resolve_precision
-from lib.engine.runs import Prepared, begin, load_network
+from lib.engine.runs import PRETRAINED, Prepared, begin, load_network
 from lib.models.flow.load import flow_file, load_flow
 from lib.models.mvfnet import MVFNet, SelfSupervision, Supervision, Weights
 from lib.models.peers.regressor import SingleRegressor
@@ -97,6 +97,8 @@ def prepare(params: dict[str, Any], run: str, seed: int) -> Prepared:
         **header,
     )
     objective, files = _objective(params, run, begun.model, config, weights, begun.loop.precision)
+    if begun.identity["start"] == PRETRAINED:
+        augment = Augment()  # stage 1 sees its pictures as they are: with few steps it learns less from worse ones
     make = PeersTask if single else TripletTask
     task = make(begun.model, objective, train, val, begun.loop.batch_size, seed, augment)
     settings = {key: cfg[key] for key in ("weights", "frozen_norm")} | (asdict(config) if single else {})

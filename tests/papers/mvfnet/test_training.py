@@ -136,7 +136,7 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any]) -> N
     assert rows[0][:4] == ["run", "lr", "steps", "seed"]
     arms = [("v2", 1e-4), ("v2", 2e-4), ("v4", 1e-4), ("v4", 2e-4)]
     assert [(r[0], float(r[1])) for r in rows[1:]] == arms
-    assert all(np.isfinite(float(r[4])) for r in rows[1:]) and table.with_suffix(".json").is_file()
+    assert all(np.isfinite(float(r[5])) for r in rows[1:]) and table.with_suffix(".json").is_file()
     trained = {}
     for path in Path("data/smoke/tuning").rglob("summary.json"):  # each rate was used: the steps are as long as it says
         summary = json.loads(path.read_text())
