@@ -67,7 +67,7 @@ def test_lighting_takes_the_ends_of_the_losses(tmp_path: Path) -> None:
         load_lighting(tmp_path / "one.csv")
 
 
-@pytest.mark.parametrize(("photo", "verdict"), [(-0.4, "not replicated"), (0.052, "inconclusive at this budget")])
+@pytest.mark.parametrize(("photo", "verdict"), [(-0.4, "not replicated"), (0.05, "inconclusive at this budget")])
 def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict: str) -> None:
     write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", n=4)
     write_lighting(tmp_path / "mvfnet/quick/lighting.csv", photo=photo)
