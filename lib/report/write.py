@@ -196,8 +196,8 @@ JUDGED_BY = (
     'are; one that goes the other way suffices against it, if it does so after Holm\'s correction for their number. "≈" means '
     "within the margin on both sides. Where a difference that is too little to matter is named, an interval wholly within it "
     f"either way decides that there is none. With fewer than {FEWEST_RUNS} runs of either side there is a direction and no "
-    "verdict: the luck of training is not known. Differences are worse minus better, in mm; d_z is their mean over their "
-    "standard deviation between subjects."
+    "verdict: the luck of training is not known, and the interval of one run is over subjects alone. Differences are worse "
+    "minus better, in mm; d_z is their mean over their standard deviation between subjects."
 )
 NO_VERDICTS = (
     "This profile only shows that everything runs: its networks have seen too little for its numbers to say anything about the "
