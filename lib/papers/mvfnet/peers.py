@@ -20,7 +20,7 @@ from lib.models.peers.tran import Tran, TranWeights
 from lib.papers.mvfnet.tasks import Objective
 
 PEERS = ("tran", "mofa", "genova")
-SINGLE_VIEW = ("single", *PEERS)
+SINGLE_VIEW = ("single", "single_long", *PEERS)
 """Runs whose network is a `SingleRegressor`."""
 
 

@@ -2,9 +2,8 @@
 
 v1 is stage 1, supervised on 300W-LP (equation 6). v2, v3 and v4 start from it and are stage 2, self-supervised on
 Multi-PIE (equation 9): v2 without the alignment loss, v3 without the photometric loss, v4 with all. The single-view peers
-(`lib.papers.mvfnet.peers`) see the same images for as many steps. Controls: lm is stage 2 with landmarks alone, v1_long
-stage 1 for as many steps more as stage 2 has, v2_rate is v2 at the learning rate of v3 and v4. What is chosen is chosen on
-`lib.datasets.validation`.
+(`lib.papers.mvfnet.peers`) see the same images for as many steps. Controls: lm is stage 2 with landmarks alone; v1_long and
+single_long are stage 1 for as many steps more as stage 2 has. What is chosen is chosen on `lib.datasets.validation`.
 """
 
 from dataclasses import asdict, replace
@@ -27,11 +26,11 @@ from lib.morphable.model import FACE_MODEL, FaceModel
 from lib.papers.mvfnet import peers
 from lib.papers.mvfnet.tasks import Objective, PeersTask, TripletTask
 
-TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True), "lm": (False, False), "v2_rate": (True, False)}
+TERMS = {"v2": (True, False), "v3": (False, True), "v4": (True, True), "lm": (False, False)}
 """Run -> whether it has the photometric and the alignment loss (table 1)."""
 
 VERSIONS = ("v1", "v2", "v3", "v4")
-STAGE_1 = ("v1", "v1_long", "single")
+STAGE_1 = ("v1", "v1_long", "single", "single_long")
 STAGE_2 = (*TERMS, *peers.PEERS)
 RUNS = ("v1", "v1_long", *TERMS, *peers.SINGLE_VIEW)
 
