@@ -64,7 +64,7 @@ def write_errors(
             for i in range(n):
                 for condition, harder in (conditions or {"": 1.0}).items():
                     for metric, factor in metrics.items():
-                        value = level * factor * harder * hard[i] * np.exp(rng.normal(0, 0.015))
+                        value = level * factor * harder * hard[i] * np.exp(rng.normal(0, 0.008))
                         where = f"{condition}," if conditions else ""
                         lines.append(f"{method},{seed},{i:04d},{where}{metric},{value:.6f}")
             (folder / f"{method}-s{seed}.csv").write_text("\n".join(lines) + "\n")
