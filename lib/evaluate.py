@@ -110,7 +110,8 @@ def _bench(paper: str, settings: str) -> Bench:
 def _measure_subject(job: Job) -> tuple[str, dict[str, dict[Key, float]]]:
     bench = _bench(job.paper, job.settings)
     case = bench.case(job.subject)
-    protocols = [name for name in job.protocols if case.truth is not None or not PROTOCOLS[name].needs_truth]
+    known = [needs for needs, thing in ((True, case.truth), (False, case.scan)) if thing is not None]
+    protocols = [name for name in job.protocols if PROTOCOLS[name].needs_truth in known]
     result: dict[str, dict[Key, float]] = {}
     for method, arrays in job.rows.items():
         conditions = arrays.get("conditions", np.full(len(arrays["ids"]), ""))

@@ -28,9 +28,12 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """What a subject is measured against: a scan in mm, and the registered true vertices (N, 3) where they are known."""
+    """What a subject is measured against: a scan in mm, and the registered true vertices (N, 3) where they are known.
 
-    scan: SubjectScan
+    Without a scan only protocols that need the truth are measured.
+    """
+
+    scan: SubjectScan | None
     truth: NDArray[np.float64] | None = None
 
 

@@ -170,7 +170,7 @@ def evaluate_detailed(
     vertices: ArrayLike,
     faces: ArrayLike,
     landmarks: ArrayLike,
-    scan: SubjectScan,
+    scan: SubjectScan | None,
     truth: ArrayLike | None = None,
     face_index: ArrayLike | None = None,
     protocols: Iterable[str] | None = None,
@@ -184,7 +184,8 @@ def evaluate_detailed(
         faces: (F,3) its triangles. ARMSE measures the surface these make up to 95 mm from the nose, so leave out
             what no scanner sees (mouth cavity, backs of the eyeballs): vertices without triangles are ignored there.
         landmarks: (51,) or (68,) vertex numbers of the iBUG points in the prediction, -1 for unknown.
-        scan: the subject's ground truth, a `SubjectScan` built once for all methods.
+        scan: the subject's ground truth, a `SubjectScan` built once for all methods; None will do where the truth is all that
+            the protocols ask for.
         truth: (N,3) registered true vertices in mm, in the prediction's topology, where known (synthetic data).
         face_index: (Nc,) vertex numbers of the cropped face.
         protocols: names from ``known``; all that the given truth allows when None.
@@ -200,7 +201,7 @@ def evaluate_detailed(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError("protocols", f"no {', '.join(unknown)}; there are {', '.join(known)}")
-    first = start(vertices, faces, landmarks, scan, truth, face_index)
+    first = start(vertices, faces, landmarks, scan, truth, face_index)  # type: ignore[arg-type]
     done: dict[tuple[Step, ...], State] = {(): first}
     result = {}
     for name in names:

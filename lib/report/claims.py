@@ -149,7 +149,9 @@ def judge(
     ``judging``: as in `compare`.
     """
     rows = []
-    for (claim, parts), metric in product(paper.parts.items(), metrics):
+    there = set(zip(errors["metric"], errors["condition"], strict=True))
+    for (claim, every), metric in product(paper.parts.items(), metrics):
+        parts = [p for p in every if p.condition not in paper.optional or (metric, p.condition) in there]
         results = [compare(errors, part, metric, paper, boot, judging=judging) for part in parts]
         own = [i for i, part in enumerate(parts) if not part.control]
         for i, corrected in zip(own, _corrected([results[i] for i in own]), strict=True):

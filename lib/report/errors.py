@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.core.errors import InputError
 
-UNSEEDED = ("mean_face", "oracle")
+UNSEEDED = ("mean_face", "oracle", "landmark_fit")
 _NAME = re.compile(r"(?P<method>[a-z0-9_]+)-s(?P<seed>\d+)")
 
 

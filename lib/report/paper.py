@@ -85,6 +85,7 @@ class Paper:
         training: the same for the data sets that its networks learn from, where these have real counterparts.
         tables: in the paper's order.
         conditions: under which everything is measured; ("",) when there is but one.
+        optional: those of them that some metrics, or real data, do not have; claims do without where nothing was measured.
         claim_metrics: every claim is judged on each of these.
         parts: the comparisons of every claim.
         curve_methods: what the figures of errors by subject show.
@@ -101,6 +102,7 @@ class Paper:
     claim_metrics: tuple[str, ...]
     parts: dict[str, tuple[Part, ...]]
     conditions: tuple[str, ...] = ("",)
+    optional: tuple[str, ...] = ()
     training: tuple[tuple[str, str], ...] = ()
     curve_methods: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)

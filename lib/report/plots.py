@@ -64,9 +64,9 @@ def method_panels(frame: pd.DataFrame, paper: Paper, table: Table, metrics: Sequ
     """The paper's numbers in the first panel, ours in one panel a metric: never on one axis. Conditions share a panel."""
     import matplotlib.pyplot as plt
 
-    names = [measure_name(m, c) for m in metrics for c in paper.conditions]
+    names = [f"{measure_name(m, c)}_mean" for m in metrics for c in paper.conditions]
     printed = [f"reported_{column.key}" for column in table.printed]
-    shown = frame[[f"{name}_mean" for name in names] + printed].notna().any(axis=1)
+    shown = frame[[name for name in names if name in frame] + printed].notna().any(axis=1)
     rows = frame[shown].iloc[::-1].reset_index(drop=True)
     n = len(metrics) + 1
     figure, axes = plt.subplots(1, n, figsize=(3.2 + 2.9 * n, 0.36 * len(rows) + 1.4), sharey=True, squeeze=False)
@@ -86,6 +86,8 @@ def method_panels(frame: pd.DataFrame, paper: Paper, table: Table, metrics: Sequ
     )
     for axis, metric in zip(axes[0, 1:], metrics, strict=True):
         for i, condition in enumerate(paper.conditions):
+            if f"{measure_name(metric, condition)}_mean" not in rows:
+                continue
             mean, low, high = (rows[f"{measure_name(metric, condition)}_{part}"] for part in ("mean", "low", "high"))
             span = np.abs(np.stack([mean - low, high - mean]))
             at = place(i, len(paper.conditions))
@@ -214,8 +216,9 @@ def subject_lines(errors: pd.DataFrame, paper: Paper, metric: str, order: str) -
     import matplotlib.pyplot as plt
 
     methods = [m for m in paper.curve_methods if m in set(errors["method"])]
-    figure, axes = plt.subplots(len(paper.conditions), 1, figsize=(10, 2.9 * len(paper.conditions)), squeeze=False)
-    for axis, condition in zip(axes[:, 0], paper.conditions, strict=True):
+    conditions = [c for c in paper.conditions if len(_per_subject(errors, metric, c, order))] or [""]
+    figure, axes = plt.subplots(len(conditions), 1, figsize=(10, 2.9 * len(conditions)), squeeze=False)
+    for axis, condition in zip(axes[:, 0], conditions, strict=True):
         subjects = _per_subject(errors, metric, condition, order).sort_values(kind="stable").index
         for i, method in enumerate(methods):
             values = _per_subject(errors, metric, condition, method).reindex(subjects)

@@ -84,7 +84,8 @@ def _row(errors: pd.DataFrame, paper: Paper, table: Table, method: Method, boot:
 
 def measures(errors: pd.DataFrame, paper: Paper) -> list[tuple[str, str]]:
     """All (metric, condition) that were measured, in the order of a table's columns."""
-    return [(metric, condition) for metric in metrics_in(errors) for condition in paper.conditions]
+    there = set(zip(errors["metric"], errors["condition"], strict=True))
+    return [(m, c) for m in metrics_in(errors) for c in paper.conditions if c not in paper.optional or (m, c) in there]
 
 
 def markdown(table: pd.DataFrame, left: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""MVF-Net's report: two tables, two conditions, the lighting experiment, subjects that are left out."""
+"""MVF-Net's report: two tables, three conditions of which one has no scans, the lighting experiment, subjects that are left out."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
-from lib.papers.mvfnet.tables import load_lighting, write_report
+from lib.papers.mvfnet import evaluation
+from lib.papers.mvfnet.tables import BESIDE, MULTIPIE, load_lighting, write_report
 from lib.report.claims import read_claims
 from tests.report.fixtures import PARAMS, cells, write_lighting, write_mvfnet_errors
 
@@ -15,11 +16,9 @@ from tests.report.fixtures import PARAMS, cells, write_lighting, write_mvfnet_er
 def test_the_papers_numbers_stand_in_columns_of_their_own(results: Path) -> None:
     one, two = ((results / f"mvfnet/quick/table{i}.md").read_text() for i in (1, 2))
     head = cells(one, "model")
-    assert head[1:5] == [
-        "paper: INC on MICC (real)", "paper: IND on MICC (real)",
-        "ours: true per-vertex error, INC", "ours: true per-vertex error, IND",
-    ]  # fmt: skip
-    assert head[5] == "ours: point to plane, 95 mm, INC"
+    assert head[1:3] == ["paper: INC on MICC (real)", "paper: IND on MICC (real)"]
+    assert head[3:6] == [f"ours: true per-vertex error, {condition}" for condition in ("INC", "IND", "Multi-PIE")]
+    assert head[6] == "ours: point to plane, 95 mm, INC" and len(head) == 3 + 3 + 2 * 2 + 2
     assert cells(one, "v1: supervised")[1:3] == ["1.266 ± 0.297", "1.252 ± 0.285"]
     assert cells(two, "Genova et al. + [22]")[1:3] == ["1.360 ± 0.346", "1.246 ± 0.302"]
     assert cells(two, "MVF-Net (v4)")[1:3] == ["1.220 ± 0.247", "1.228 ± 0.236"]
@@ -37,6 +36,7 @@ def test_footer_counts_subjects_and_names_those_left_out(results: Path) -> None:
         counted = "at every comparison" if name == "claims.md" else "40 subjects"  # V6 has other people and runs
         assert f"{counted}, left out: 02, 27 (flawed scan); 09/IND (no face)" in footer, name
         assert ("seeds" in footer) == (name != "claims.md")
+        assert "40 more people of the synthetic twin of Multi-PIE" in footer, name
 
 
 def test_claims_file_has_all_six(results: Path) -> None:
@@ -53,22 +53,47 @@ def test_claims_file_has_all_six(results: Path) -> None:
 
 
 def test_lighting_takes_the_ends_of_the_losses(tmp_path: Path) -> None:
-    write_lighting(tmp_path / "lighting.csv")
-    found = load_lighting(tmp_path / "lighting.csv")
-    assert set(found["condition"]) == {"same light", "light differs"}
-    assert len(found) == 2 * 3 * 3 * 12  # levels, methods, runs, subjects: networks and the middle level are out
-    assert load_lighting(tmp_path / "nowhere.csv").empty
-    (tmp_path / "bad.csv").write_text("method,value\nphoto,1\n")
+    write_lighting(tmp_path / "s0.csv", seeds=(0,))
+    table = pd.read_csv(tmp_path / "s0.csv", dtype={"subject": str})
+    table.assign(seed=1).to_csv(tmp_path / "s1.csv", index=False)
+    found = load_lighting(tmp_path, (0, 1, 2))
+    assert set(found["condition"]) == {"same light", "light differs"} and set(found["seed"]) == {0, 1}
+    assert len(found) == 2 * 2 * 3 * 12  # seeds, levels, methods, subjects: networks and the middle level are out
+    assert len(load_lighting(tmp_path, (0,))) == len(found) / 2
+    assert load_lighting(tmp_path, (7,)).empty
+    (tmp_path / "s3.csv").write_text("method,value\nphoto,1\n")
     with pytest.raises(InputError, match="lacks level"):
-        load_lighting(tmp_path / "bad.csv")
-    table = pd.read_csv(tmp_path / "lighting.csv")
-    table[table["level"] == 0].to_csv(tmp_path / "one.csv", index=False)
+        load_lighting(tmp_path, (3,))
+    table[table["level"] == 0].to_csv(tmp_path / "s4.csv", index=False)
     with pytest.raises(InputError, match="at least one more"):
-        load_lighting(tmp_path / "one.csv")
+        load_lighting(tmp_path, (4,))
 
 
-@pytest.mark.parametrize(("photo", "verdict"), [(-0.4, "not replicated"), (0.05, "inconclusive at this budget")])
+def test_claims_are_judged_where_something_was_measured_with_the_controls_beside(results: Path) -> None:
+    claims = pd.read_csv(results / "mvfnet/quick/claims.csv")
+    v4 = claims[claims["claim"] == "V4"]
+    by_truth, by_plane = (v4[v4["metric"] == metric] for metric in ("true_p2p", "micc_p2plane"))
+    assert set(by_truth["condition"]) == {"INC", "IND", MULTIPIE} and set(by_plane["condition"]) == {"INC", "IND"}
+    assert set(v4.loc[v4["control"], "worse"]) == {"lm"} and set(v4.loc[~v4["control"], "worse"]) == {"v2", "v3"}
+    text = (results / "mvfnet/quick/claims.md").read_text()
+    row = cells(text, BESIDE[0][2])
+    assert row[1] == "landmarks alone − v4" and row[2].startswith("+0.0") and len(row) == 2 + 3 + 2
+    assert MULTIPIE == evaluation.MULTIPIE
+
+
+def test_without_true_shapes_of_multipie_the_condition_is_absent(tmp_path: Path) -> None:
+    write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", n=4)
+    for path in (tmp_path / "mvfnet/quick/errors").glob("*.csv"):
+        table = pd.read_csv(path, dtype=str)
+        table[table["condition"] != MULTIPIE].to_csv(path, index=False)
+    summary = write_report(PARAMS, tmp_path, figures=False)
+    assert "true_p2p_INC" in summary and f"true_p2p_{MULTIPIE}" not in summary
+    assert set(summary["claims"]["true_p2p"]) == {"V1", "V2", "V3", "V4", "V5", "V6"}
+    assert MULTIPIE not in (tmp_path / "mvfnet/quick/table1.md").read_text().split("## Rows")[0].split("**Bounds")[1]
+
+
+@pytest.mark.parametrize(("photo", "verdict"), [(-0.4, "not replicated"), (0.05, "not replicated: no difference")])
 def test_lighting_may_contradict_the_paper(tmp_path: Path, photo: float, verdict: str) -> None:
     write_mvfnet_errors(tmp_path / "mvfnet/quick/errors", n=4)
-    write_lighting(tmp_path / "mvfnet/quick/lighting.csv", photo=photo)
+    write_lighting(tmp_path / "mvfnet/quick/lighting/s0.csv", photo=photo)
     assert write_report(PARAMS, tmp_path, figures=False)["claims"]["true_p2p"]["V6"] == verdict

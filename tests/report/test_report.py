@@ -221,7 +221,7 @@ def test_index_links_to_everything_that_is_there(results: Path) -> None:
     assert "| MVF-Net (v4)" not in first and first.count("| v4: all three ") == 1  # a row a method
     links = [part.split(")")[0] for part in first.split("](")[1:]]
     assert {"siamese/quick/table1.md", "ledgers/siamese.md", "figures/quick/siamese_claims.png"} <= set(links)
-    assert {"mvfnet/quick/table2.md", "mvfnet/quick/lighting.csv", "ledgers/mvfnet.md"} <= set(links)
+    assert {"mvfnet/quick/table2.md", "mvfnet/quick/claims.md", "ledgers/mvfnet.md"} <= set(links)
     assert "notebooks/quick/20_siamese_table1.ipynb" in links
     assert not [link for link in links if not (results / link).exists()]
     assert "replicated" in first and "ipynb): Siamese, table 1\n" in first

@@ -33,7 +33,6 @@ LANDSCAPE_FIGURES = (
     "mvfnet_landscape.png",
     "mvfnet_landscape_shares.png",
 )
-LIGHTING_FIGURES = ("mvfnet_fig8_lighting.png", "mvfnet_fig8_inputs.png")
 
 
 def _show(axis: Any, image: Tensor, title: str = "") -> None:
@@ -263,6 +262,20 @@ def share_bars(summary: pd.DataFrame) -> Any:
     return figure
 
 
+def shares_in_words(summary: pd.DataFrame) -> str:
+    """Markdown: how often each loss's derivative points to the truth, read from what `landscape.summary` gives."""
+    lines = []
+    for light, rows in summary[~summary["coordinate"].str.contains(" and ")].groupby("light", sort=False):
+        for loss, of in rows.groupby("loss", sort=False):
+            worst = of.loc[of["pairs"].idxmin()]
+            lines.append(
+                f"- {LIGHT_NAMES.get(float(str(light)), light)}, {loss} loss: right at {of['pairs'].mean():.0%} of single "
+                f"positions, at every position for {of['every'].mean():.0%} of the faces, both as means over coordinates; least "
+                f"often for {worst['coordinate']} ({worst['pairs']:.0%} of positions)"
+            )
+    return "\n".join(lines)
+
+
 def write_landscape(
     folder: Path,
     table: pd.DataFrame,
@@ -287,12 +300,14 @@ def write_landscape(
 
 
 ARM_STYLES = {
-    "start": ("#7f7f7f", ":", "v1 as it is (where all start)"),
-    "landmarks": ("#7f7f7f", "-", "landmarks alone"),
+    "start": ("#7f7f7f", ":", "v1 as it is"),
+    "warm-up": ("black", ":", "after the warm-up (where all start)"),
+    "landmarks": ("#7f7f7f", "-", "landmarks"),
     "photometric": ("#1f77b4", "-", "photometric"),
     "alignment": ("#d62728", "-", "alignment"),
     "photometric + alignment": ("#2ca02c", "-", "photometric + alignment"),
     "v1": ("#7f7f7f", "-", "v1, supervised"),
+    "lm": ("black", "-", "landmarks alone"),
     "v2": ("#1f77b4", "-", "v2, photometric"),
     "v3": ("#d62728", "-", "v3, alignment"),
     "v4": ("#2ca02c", "-", "v4, both"),
@@ -334,15 +349,17 @@ COMPARISONS = {
     "losses": (
         ("photometric", "photometric + alignment"),
         ("photometric", "alignment"),
-        ("landmarks", "photometric"),
+        ("warm-up", "photometric"),
+        ("warm-up", "alignment"),
         ("landmarks", "photometric + alignment"),
     ),
-    "networks": (("v2", "v4"), ("v2", "v3"), ("v1", "v4")),
+    "networks": (("v2", "v4"), ("v2", "v3"), ("lm", "v4"), ("v1", "v4")),
 }
 
 
 def lighting_differences(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences over people: columns part, first, second, level, difference (first minus second, mm), low, high."""
+    """Paired differences over people (runs averaged): part, first, second, level, difference (first minus second, mm), low,
+    high."""
     rows = []
     for part, pairs in COMPARISONS.items():
         means = table[table["part"] == part].pivot_table(index=["level", "subject"], columns="method", values="value")
@@ -368,15 +385,6 @@ def lighting_inputs(people: People, levels: Sequence[float], size: int = 128, se
         for j, view in enumerate((1, 0, 2)):
             _show(axes[0, 3 * k + j], t.images[0, view], f"difference {level:.2g}" if j == 1 else "")
     return figure
-
-
-def write_lighting(folder: Path, table: pd.DataFrame, people: People, seed: int = 0) -> None:
-    """Write ``LIGHTING_FIGURES`` into ``folder``."""
-    levels = sorted(set(table["level"]))
-    for name, figure in zip(
-        LIGHTING_FIGURES, (lighting_curves(table), lighting_inputs(people, levels, seed=seed)), strict=True
-    ):
-        save(figure, folder / name)
 
 
 def _interval(values: NDArray[np.float64], draws: int = 2000) -> tuple[float, float, float]:

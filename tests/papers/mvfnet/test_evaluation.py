@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib import evaluate, papers
 from lib.core.errors import InputError
 from lib.datasets.micc.twin import MiccTwinConfig, make_twin
+from lib.datasets.pack import write_pack
 from lib.evaluate import measure
 from lib.metrics.evaluation import Bench, Case
 from lib.metrics.scan import SubjectScan
@@ -20,8 +22,10 @@ from lib.models.mvfnet import MVFNet
 from lib.models.peers.regressor import SingleRegressor
 from lib.morphable.model import FaceModel
 from lib.papers.mvfnet import evaluation as mvfnet_eval
+from lib.papers.mvfnet import training
 from lib.papers.mvfnet.evaluation import Triplets, bench, bounds, left_out, multi_view_rows, single_view_rows
 from tests.metrics.shapes import landmark_points, relief, snap
+from tests.packs import make_pack, pack_arrays
 
 N_ID, N_EXP = 12, 6
 
@@ -44,18 +48,22 @@ def data() -> Triplets:
 def test_three_views_make_one_row_and_v4_has_controls(face_model: FaceModel, data: Triplets) -> None:
     torch.manual_seed(0)
     net = shaken(MVFNet(face_model, "resnet_tiny", N_ID, N_EXP, mirror_view=2))
-    assert set(multi_view_rows("v2", net, data)) == {"v2"}
+    assert set(multi_view_rows("lm", net, data)) == {"lm"}
+    assert set(multi_view_rows("v2", net, data)) == {"v2", "v2_expression"}
     rows = multi_view_rows("v4", net, data)
-    assert set(rows) == {"v4", "v4_front3", "v4_expression"}
+    assert set(rows) == {"v4", "v4_expression", "v4_front3", "v4_other_sides", "v4_other_front"}
     expected = net(data.images)
     np.testing.assert_allclose(rows["v4"]["alpha"], expected.alpha, atol=1e-5)
     np.testing.assert_allclose(rows["v4_expression"]["beta"], expected.beta, atol=1e-5)
     assert "beta" not in rows["v4"]  # neutral scans: identity is measured
-    assert np.abs(rows["v4_front3"]["alpha"] - rows["v4"]["alpha"]).max() > 1e-4
-    moved = Triplets(data.ids, data.conditions, data.images.clone(), data.landmarks)
-    moved.images[:, 1:] = 0  # other side views
-    same = multi_view_rows("v4", net, moved)["v4_front3"]["alpha"]
-    np.testing.assert_allclose(same, rows["v4_front3"]["alpha"], atol=1e-5)
+    for name, views in (("front3", [(0, 0)] * 3), ("other_sides", [(0, 0), (2, 1), (2, 2)])):
+        seen = torch.stack([data.images[person, view] for person, view in views])[
+            None
+        ]  # of the first person, and the next
+        np.testing.assert_allclose(rows[f"v4_{name}"]["alpha"][0], net(seen).alpha[0], atol=1e-5)
+    assert data.next_person() == [2, 3, 0, 1]  # under the same condition
+    seen = torch.cat([data.images[1:2, :1], data.images[3:, 1:]], 1)
+    np.testing.assert_allclose(rows["v4_other_front"]["alpha"][3], net(seen).alpha[0], atol=1e-5)
 
 
 @torch.inference_mode()
@@ -146,27 +154,42 @@ def test_protocols_are_checked_before_anything_is_measured(toy: Toy) -> None:
 
 
 # ---- on the twin ----
-def test_bounds_on_a_tiny_twin(face_model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_on_a_tiny_twin(
+    face_model: FaceModel, face_model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     params: dict[str, Any] = {"profile": "smoke", "data": {"micc": {"root": None, "n_subjects": 3}}}
-    params["mvfnet"] = {"image_size": 64, "n_id": 30, "protocols": ["true_p2p", "micc_p2plane"]}
+    params["mvfnet"] = {"image_size": 64, "n_id": 30, "n_exp": 6, "protocols": ["true_p2p", "micc_p2plane"]}
     params["photos"] = {"detector": "auto"}
     config = MiccTwinConfig(3, frames=5, frame_size=128)
     make_twin("data/smoke/micc", config, face_model_files / "face_model.npz", workers=0)
     monkeypatch.setattr(mvfnet_eval, "FACE_MODEL", face_model_files / "face_model.npz")
+    monkeypatch.setattr(training, "FACE_MODEL", face_model_files / "face_model.npz")
+    training.triplets.cache_clear()
+    pack = make_pack(face_model, Path("data/smoke/triplets/multipie"), n=6, size=64)
     rows = bounds(params)
-    assert rows["mean_face"]["ids"].tolist() == ["01", "01", "03", "03"]
-    assert rows["mean_face"]["conditions"].tolist() == ["INC", "IND"] * 2
+    assert rows["mean_face"]["ids"].tolist() == ["01", "01", "03", "03", "Multi-PIE p004", "Multi-PIE p005"]
+    assert rows["mean_face"]["conditions"].tolist() == ["INC", "IND"] * 2 + ["Multi-PIE"] * 2
     assert list(left_out(params)) == ["02"]
     crops = mvfnet_eval.triplets(params)
-    assert crops.images.shape == (4, 3, 3, 64, 64) and 0 <= crops.images.min() < crops.images.max() <= 1
-    inner = crops.landmarks[:, :, 17:]
+    assert crops.images.shape == (6, 3, 3, 64, 64) and 0 <= crops.images.min() < crops.images.max() <= 1
+    inner = crops.landmarks[:4, :, 17:]
     assert (inner > 0).all() and (inner < 64).all()  # the face lies within its crop
-    assert (crops.landmarks[:, 1, 30, 0] < crops.landmarks[:, 2, 30, 0]).all()  # noses point left, and right
+    assert (crops.landmarks[:4, 1, 30, 0] < crops.landmarks[:4, 2, 30, 0]).all()  # noses point left, and right
     paper = bench(params)
     case = paper.case("01")
-    assert case.truth is not None and paper.shapes(rows["mean_face"]).shape == (4, len(case.truth), 3)
+    assert case.truth is not None and paper.shapes(rows["mean_face"]).shape == (6, len(case.truth), 3)
+    known = paper.case("Multi-PIE p004")
+    assert known.scan is None and known.truth is not None
+    errors = {m: np.linalg.norm(paper.shapes(rows[m])[4] - known.truth, axis=1)[paper.face_index].mean() for m in rows}
+    assert errors["oracle"] < errors["landmark_fit"] < errors["mean_face"]  # exact landmarks, a face of the model
     Path("params.yaml").write_text(json.dumps(params))
     assert evaluate.main(["mvfnet", "--bounds", "--workers", "1"]) == 0
     said = json.loads(Path("results/mvfnet/smoke/subjects.json").read_text())
-    assert said["subjects"] == {"INC": 2, "IND": 2} and "skip list" in said["left_out"]["02"]
+    assert said["subjects"] == {"INC": 2, "IND": 2, "Multi-PIE": 2} and "skip list" in said["left_out"]["02"]
+    measured = pd.read_csv("results/mvfnet/smoke/errors/landmark_fit-s0.csv")
+    assert set(measured[measured["condition"] == "Multi-PIE"]["metric"]) == {"true_p2p"}  # there is no scan
+    assert set(measured[measured["condition"] == "INC"]["metric"]) == {"true_p2p", "micc_p2plane"}
+    write_pack(pack, {k: v for k, v in pack_arrays(face_model, n=6, size=64).items() if not k.startswith("truth")})
+    training.triplets.cache_clear()
+    assert set(bounds(params)["mean_face"]["conditions"]) == {"INC", "IND"}  # real pictures, whose shapes nobody knows

@@ -114,7 +114,7 @@ def test_the_table_has_every_arm_and_level(textured, monkeypatch):
     rows += lighting.compare_networks({("v1", 0): Network()}, sets, textured.model)
     table = pd.DataFrame(rows)
     assert list(table) == ["method", "seed", "subject", "level", "part", "metric", "value"]
-    assert len(table) == 2 * 2 * (len(lighting.ARMS) + 1) + 2 * 2
+    assert len(table) == 2 * 2 * (len(lighting.ARMS) + 2) + 2 * 2
     start, network = (table[(table["method"] == m) & (table["level"] == 0)]["value"] for m in ("start", "v1"))
     np.testing.assert_allclose(start, network)
 
@@ -135,11 +135,27 @@ def test_figures_are_written(textured, tmp_path):
     table = landscape.measure(textured, centroid_flow, config, 64)
     back = landscape.render_back(textured, 2, 64)
     figures.write_landscape(tmp_path, table, landscape.summary(table), back, textured, centroid_flow, 64)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(figures.LANDSCAPE_FIGURES)
+    words = figures.shares_in_words(landscape.summary(table))
+    assert "same light in all views" in words and "photometric" in words and " %" in words
+
+
+def test_lighting_is_drawn_and_paired():
+    values = {
+        ("v1", "networks"): 2.0,
+        ("v4", "networks"): 1.5,
+        ("photometric", "losses"): 1.4,
+        ("photometric + alignment", "losses"): 1.1,
+    }
     rows = [
-        {"method": m, "seed": 0, "subject": f"{s:03d}", "level": level, "part": part, "metric": "true_p2p", "value": 1.0 + s}
-        for m, part in (("v1", "networks"), ("photometric", "losses"))
+        {"method": m, "seed": seed, "subject": f"{s:03d}", "level": level, "part": part, "metric": "true_p2p", "value": v + 0.1 * s}
+        for (m, part), v in values.items()
+        for seed in (0, 1)
         for s in range(3)
         for level in (0.0, 1.0)
     ]  # fmt: skip
-    figures.write_lighting(tmp_path, pd.DataFrame(rows), textured)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(figures.LANDSCAPE_FIGURES + figures.LIGHTING_FIGURES)
+    table = pd.DataFrame(rows)
+    assert len(figures.lighting_curves(table).axes) == 2
+    found = figures.lighting_differences(table).set_index(["first", "second", "level"])["difference"]
+    np.testing.assert_allclose(found["photometric", "photometric + alignment"], 0.3)
+    np.testing.assert_allclose(found["v1", "v4"], 0.5)
