@@ -27,6 +27,10 @@ LEVELS = {
     "sv_side": 1.45,
     "sv_avg3": 1.4,
     "mv_front3": 1.6,
+    "mv_other_sides": 1.9,
+    "sv_long_frontal": 1.4,
+    "sv_long_mean": 1.2,  # training time alone reaches MV Concat
+    "mv_concat_long": 1.15,
 }
 
 WAYS = {"": 0, "_pool": 0.1, "_wpool": 0.12}
