@@ -82,13 +82,15 @@ def _left_out(facts: dict[str, Any]) -> str:
     return f", left out: {'; '.join(parts)}" if parts else ""
 
 
-def footer(facts: dict[str, Any]) -> str:
-    """The provenance as a line of Markdown under a table."""
+def footer(facts: dict[str, Any], counted: str = "") -> str:
+    """The provenance as a line of Markdown under a table; ``counted`` stands there instead of how many subjects and seeds."""
+    seeds = "" if counted else f"; seeds {', '.join(map(str, facts['seeds']))}"
+    counted = (counted or f"{facts['subjects']} subjects") + _left_out(facts) + seeds
     machine = facts["hardware"]
     device = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores, no GPU"
     state = {True: " with uncommitted changes", False: "", None: ""}[facts["dirty"]]
     versions = ", ".join(f"{name} {facts['packages'][name]}" for name in ("python", "torch", "numpy", "scipy"))
     return (
-        f"*Profile `{facts['profile']}`; data: {facts['data']}; {facts['subjects']} subjects{_left_out(facts)}; "
-        f"seeds {', '.join(map(str, facts['seeds']))}; {device}; commit `{facts['commit'][:12]}`{state}; {versions}.*"
+        f"*Profile `{facts['profile']}`; data: {facts['data']}; {counted}; "
+        f"{device}; commit `{facts['commit'][:12]}`{state}; {versions}.*"
     )

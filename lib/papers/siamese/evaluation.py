@@ -20,7 +20,7 @@ from lib.metrics.scan import SubjectScan
 from lib.models import siamese
 from lib.models.siamese import Siamese3DMM
 from lib.papers.siamese.face import face_file, procrustes
-from lib.papers.siamese.training import load_method
+from lib.papers.siamese.training import RUNS, load_method
 from lib.renderers.cameras import matrix_to_euler
 
 N_MEAN = 5  # predictions averaged by MV Shape-Concat Mean (section 4.3)
@@ -87,14 +87,18 @@ def nearest_frames(yaw: Tensor, k: int) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tensor]:
-    """alpha (64,) of every method for one subject.
+def predict_subject(nets: dict[str, Any], views: SubjectViews, stranger: SubjectViews) -> dict[str, Tensor]:
+    """alpha (64,) of every method for one subject; ``stranger``: another, whose side views one control is given.
 
-    Averages are taken over shape parameters, which for a linear model is the same as over shapes.
+    Averages are taken over shape parameters, which for a linear model is the same as over shapes. SV chooses the frames of
+    every row.
     """
     alpha, yaw = predicted_yaw(nets["sv"], views)
+    longer, _ = predicted_yaw(nets["sv_long"], views)
     triplets = nearest_frames(yaw, N_MEAN)
     front, left, right = triplets[0]
+    sides = nearest_frames(predicted_yaw(nets["sv"], stranger)[1], 1)[0][1:]
+    mixed = (torch.cat([getattr(views, k)[[front]], getattr(stranger, k)[sides]])[None] for k in ("images", "K"))
 
     def multi(run: str, triplet: list[int]) -> Tensor:
         return nets[run](views.images[triplet][None], views.K[triplet][None]).alpha[0].float()
@@ -106,10 +110,14 @@ def predict_subject(nets: dict[str, Any], views: SubjectViews) -> dict[str, Tens
         "mv_concat": multi("mv_concat", triplets[0]),
         "mv_shape_concat": multi("mv_shape_concat", triplets[0]),
         "mv_shape_concat_mean": torch.stack([multi("mv_shape_concat", t) for t in triplets]).mean(0),
-        # controls: what part of the gain is a profile, what part mere averaging, what part the number of inputs
+        # controls: what part of the gain is a profile, averaging, the number of inputs, the person's own sides, or training
         "sv_side": alpha[left],
         "sv_avg3": alpha[[front, left, right]].mean(0),
         "mv_front3": multi("mv_concat", [front, front, front]),
+        "mv_other_sides": nets["mv_concat"](*mixed).alpha[0].float(),
+        "sv_long_frontal": longer[front],
+        "sv_long_mean": longer.mean(0),
+        "mv_concat_long": multi("mv_concat_long", triplets[0]),
     }
 
 
@@ -117,17 +125,19 @@ def predict(params: dict[str, Any], seed: int) -> Predictions:
     """Predictions of all networks of a seed."""
     profile = material(params)
     face = Siamese3DMM.load(face_file(profile))
-    nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in siamese.RUNS}
+    nets = {run: load_method(run_folder(profile, "siamese", run, seed), face) for run in RUNS}
     mean_landmarks = face.mean[face.landmarks]
     size = params["data"]["train"]["image_size"]
     ids: list[str] = []
     alphas: dict[str, list[Tensor]] = {}
     data = ThreeDFAW(data_root(params, "threedfaw"))
+    before = load_views(data[data.ids[-1]], mean_landmarks, size)  # the first one's stranger
     for subject in progress(data, f"predict s{seed}", total=len(data)):
         views = load_views(subject, mean_landmarks, size)
-        for method, alpha in predict_subject(nets, views).items():
+        for method, alpha in predict_subject(nets, views, before).items():
             alphas.setdefault(method, []).append(alpha)
         ids.append(subject.id)
+        before = views
     return {m: {"ids": np.array(ids), "vertices": face.vertices(torch.stack(a)).numpy()} for m, a in alphas.items()}
 
 
