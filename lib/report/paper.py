@@ -57,8 +57,9 @@ class Table:
 class Part:
     """One comparison of a claim; a claim holds when all its parts do.
 
-    kind: "less", the error of `better` is below that of `worse`; "little", it is below by less than `margin`, a share of
-    the error of `worse`, or not at all; "no worse", it is above by less than `margin`.
+    kind: "less", the error of `better` is below that of `worse`; a difference below `equivalent` (mm) either way is too small
+    to matter. "little" (helps little) and "no worse": the two differ by less than `margin`, a share of the error of `worse`,
+    either way.
     control: not the paper's comparison but one that stands beside it; judged by itself, without a say in the claim's verdict.
     """
 
@@ -68,7 +69,7 @@ class Part:
     kind: str = "less"
     margin: float = 0.0
     control: bool = False
-    equivalent: float = 0.0  # mm: a difference wholly within it is none
+    equivalent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Paper:
         claim_metrics: every claim is judged on each of these.
         parts: the comparisons of every claim.
         curve_methods: what the figures of errors by subject show.
+        shown: rows that README.md shows, at most five.
         labels: of methods that claims compare and no table has.
         files: what else the paper's stages leave beside its tables, and what that is, for the index.
     """
@@ -104,6 +106,7 @@ class Paper:
     optional: tuple[str, ...] = ()
     training: tuple[tuple[str, str], ...] = ()
     curve_methods: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 

@@ -9,16 +9,22 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lib.core.files import atomic_path
-from lib.report.claims import OPEN, REFUTED, REPLICATED, UNJUDGED, by_sample_size, part_text
+from lib.report.claims import AGAINST, FOR, OPEN, REFUTED, REPLICATED, SAME, by_sample_size, part_text
 from lib.report.draw import CLAY, PLAIN, heads
 from lib.report.paper import BOUNDS, CONTROLS, TABLE, Paper, Table, measure_name
-from lib.report.stats import DEFAULT, Bootstrap
 from lib.report.tables import title
 from lib.report.view3d import ERROR_COLORS
 
 SECTION_COLORS = {BOUNDS: "#7f7f7f", TABLE: "#1f77b4", CONTROLS: "#ff7f0e"}
 UNKNOWN = "#7f7f7f"
-VERDICT_COLORS = {REPLICATED: "#2ca02c", REFUTED: "#d62728", OPEN: UNKNOWN}
+VERDICT_COLORS = {
+    REPLICATED: "#2ca02c",
+    REFUTED: "#d62728",
+    SAME: "#9467bd",
+    OPEN: UNKNOWN,
+    FOR: "#98df8a",
+    AGAINST: "#ff9896",
+}
 
 
 def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
@@ -97,59 +103,66 @@ def method_panels(frame: pd.DataFrame, paper: Paper, table: Table, metrics: Sequ
     return figure
 
 
-def forest(claims: pd.DataFrame, paper: Paper, metrics: Sequence[str] | None = None) -> Any:
+def forest(
+    claims: pd.DataFrame | Mapping[str, pd.DataFrame], paper: Paper, metrics: Sequence[str] | None = None
+) -> Any:
     """Paired differences of every comparison with their intervals, a column a metric; right of zero the claim holds.
 
-    Comparisons with the mean face are several times larger than the others and get a scale of their own. Where a claim
-    allows a margin, a tick shows it.
+    Comparisons with the mean face are several times larger than the others and get a scale of their own. Where a
+    comparison has a margin, ticks show it. Several profiles, {name: claims}, stand side by side, the first uppermost; the
+    last one's comparisons are shown.
     """
     import matplotlib.pyplot as plt
 
-    metrics = list(dict.fromkeys(claims["metric"])) if metrics is None else list(metrics)
-    groups = [claims[claims["worse"] == "mean_face"], claims[claims["worse"] != "mean_face"]]
+    frames = {"": claims} if isinstance(claims, pd.DataFrame) else dict(claims)
+    last = list(frames.values())[-1]
+    metrics = list(dict.fromkeys(last["metric"])) if metrics is None else list(metrics)
+    groups = [last[last["worse"] == "mean_face"], last[last["worse"] != "mean_face"]]
     groups = [group for group in groups if len(group)]
     heights = [len(group[group["metric"] == metrics[0]]) for group in groups]
-    size = (4.2 + 3.4 * len(metrics), 0.3 * sum(heights) + 1.2 * len(groups))
+    size = (4.2 + 3.4 * len(metrics), (0.24 + 0.06 * len(frames)) * sum(heights) + 1.2 * len(groups))
     figure, axes = plt.subplots(len(groups), len(metrics), figsize=size, squeeze=False, height_ratios=heights)
     for line, group in zip(axes, groups, strict=True):
         for column, (axis, metric) in enumerate(zip(line, metrics, strict=True)):
-            _forest_panel(axis, group[group["metric"] == metric], paper, names=column == 0)
+            _forest_panel(axis, frames, group[group["metric"] == metric], paper, names=column == 0)
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(f"by {title(metric)}")
     for axis in axes[-1]:
-        axis.set_xlabel("worse − better, mm (95 % interval)")
-    known = {UNJUDGED: UNKNOWN} if UNJUDGED in set(claims["verdict"]) else VERDICT_COLORS
+        axis.set_xlabel("worse − better, mm (95 % t interval)")
+    _conditions(axes[0, 0], list(frames)[::-1])
+    there = set().union(*(frame["verdict"] for frame in frames.values()))
+    known = {word: color for word, color in VERDICT_COLORS.items() if word in there} or dict.fromkeys(there, UNKNOWN)
     handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=v) for v, c in known.items()]
     figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     return figure
 
 
-def _forest_panel(axis: Any, rows: pd.DataFrame, paper: Paper, names: bool) -> None:
+def _forest_panel(axis: Any, frames: Mapping[str, pd.DataFrame], rows: pd.DataFrame, paper: Paper, names: bool) -> None:
     y = np.arange(len(rows))[::-1]
     labels = [
         f"{r['claim']}{' control' if r['control'] else ''}  {part_text(paper, r['better'], r['worse'], r['condition'], r['kind'])}"
         for _, r in rows.iterrows()
     ]
-    for place, (_, row) in zip(y, rows.iterrows(), strict=True):
-        if row["subjects"]:
-            span = np.abs([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
-            color = VERDICT_COLORS.get(row["verdict"], UNKNOWN)
-            axis.errorbar(row["difference"], place, xerr=span, fmt="s", color=color, capsize=3, ms=4)
-            if row["margin"] > 0:
-                edge = row["margin"] if row["kind"] == "little" else -row["margin"]
-                axis.plot(edge, place, "|", color="black", ms=11)
+    keys = ["claim", "better", "worse", "condition", "kind", "metric"]
+    for i, frame in enumerate(frames.values()):
+        found = rows[keys].merge(frame, on=keys, how="left")  # a profile may lack a comparison
+        for place, (_, row) in zip(y + _SHIFT * ((len(frames) - 1) / 2 - i), found.iterrows(), strict=True):
+            if row["subjects"] > 0:
+                span = np.abs([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
+                style = {"color": VERDICT_COLORS.get(row["verdict"], UNKNOWN), "fillstyle": _FILL[len(frames) - 1 - i]}
+                axis.errorbar(row["difference"], place, xerr=span, fmt="s", capsize=3, ms=4, **style)
+                if row["margin"] > 0:
+                    axis.plot([-row["margin"], row["margin"]], [place, place], "|", color="black", ms=9 / len(frames))
     axis.axvline(0, color="black", lw=0.8)
     axis.set(yticks=y, yticklabels=labels if names else [], ylim=(-0.7, len(rows) - 0.3))
     axis.grid(axis="x", alpha=0.3)
     claim = rows["claim"].to_numpy()
-    for i in np.flatnonzero(claim[1:] != claim[:-1]):
-        axis.axhline(y[i] - 0.5, color="#cccccc", lw=0.7)
+    for last in np.flatnonzero(claim[1:] != claim[:-1]):
+        axis.axhline(y[last] - 0.5, color="#cccccc", lw=0.7)
 
 
-def sample_size_curves(
-    errors: pd.DataFrame, paper: Paper, metric: str, sizes: Sequence[int], boot: Bootstrap = DEFAULT
-) -> Any:
+def sample_size_curves(errors: pd.DataFrame, paper: Paper, metric: str, sizes: Sequence[int]) -> Any:
     """How the intervals of claims with a single comparison (a condition) close as subjects are added."""
     import matplotlib.pyplot as plt
 
@@ -160,7 +173,7 @@ def sample_size_curves(
     }
     figure, axes = plt.subplots(1, len(single), figsize=(2.7 * len(single), 2.8), squeeze=False)
     for axis, (claim, part) in zip(axes[0], single.items(), strict=True):
-        rows = by_sample_size(errors, part, metric, sizes, boot)
+        rows = by_sample_size(errors, part, metric, sizes)
         axis.axhline(0, color="black", lw=0.8)
         if len(rows):
             axis.fill_between(rows["subjects"], rows["low"], rows["high"], alpha=0.3)

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from lib.metrics.protocols import PROTOCOLS
-from lib.report.claims import OPEN, REFUTED, REPLICATED, UNMEASURED, part_text
+from lib.report.claims import OPEN, REFUTED, REPLICATED, SAME, UNMEASURED, part_text
 from lib.report.errors import matrix
 from lib.report.paper import BOUNDS, CONTROLS, TABLE, Method, Paper, Printed, Table, measure_name
 from lib.report.reported import Claim
-from lib.report.stats import DEFAULT, Bootstrap
+from lib.report.stats import DEFAULT, Bootstrap, interval_of_mean
 
 Measures = Sequence[tuple[str, str]]
 """(metric, condition) of columns."""
 
-_MARK = {REPLICATED: "✓", REFUTED: "✗", OPEN: "?"}
+_MARK = {REPLICATED: "✓", REFUTED: "✗", SAME: "✗", OPEN: "?"}
 
 
 def section_title(section: str, table: Table) -> str:
@@ -42,8 +42,8 @@ def measured_table(errors: pd.DataFrame, paper: Paper, table: Table, boot: Boots
 
     Columns: section, method, label, the paper's numbers (reported_<column>, and reported_<column>_std where it gives them),
     subjects, seeds, and for each measure (a metric, or <metric>_<condition>) <measure>_mean, _std (between subjects, seeds
-    averaged), _low and _high (95 % bootstrap interval of the mean over subjects and seeds). All in mm. Methods in the error
-    files that the paper does not know are put last in its first table, under their own section.
+    averaged), _low and _high (95 % interval of the mean, see `interval_of_mean`). All in mm. Methods in the error files that
+    the paper does not know are put last in its first table, under their own section.
     """
     extra = sorted(set(errors["method"]) - {method.key for method in paper.methods}) if table is paper.tables[0] else []
     return pd.DataFrame(
@@ -67,7 +67,7 @@ def _row(errors: pd.DataFrame, paper: Paper, table: Table, method: Method, boot:
         values = matrix(errors, method.key, metric, condition).to_numpy()
         summary = dict.fromkeys(("mean", "std", "low", "high"), np.nan)
         if values.size:
-            interval = boot(values)
+            interval = interval_of_mean(values, boot)
             spread = values.mean(axis=0)
             summary = {
                 "mean": interval.mean,
@@ -139,7 +139,7 @@ def table_latex(frame: pd.DataFrame, table: Table, columns: Measures) -> str:
     """The table for a paper (needs booktabs); reported and measured columns under separate heads, sections at the left."""
     cells = _cells(frame, table, columns, columns if table.printed[0].spread else ()).map(_tex)
     paper = [("paper (real data)", column.head.split(" on ")[0]) for column in table.printed]
-    ours = [(r"ours, mm (95\,\% bootstrap interval)", _tex(title(*measure))) for measure in columns]
+    ours = [(r"ours, mm (95\,\% interval)", _tex(title(*measure))) for measure in columns]
     sections = [_tex(section_title(section, table)) for section in frame["section"]]
     cells.index = pd.MultiIndex.from_arrays([sections, cells.pop("label")], names=["", "model"])
     cells.columns = pd.MultiIndex.from_tuples([*paper, *ours, ("", "subjects"), ("", "seeds")])
@@ -168,15 +168,19 @@ def claim_verdicts(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
 def _comparison(row: pd.Series, paper: Paper) -> dict[str, str]:
     sides = part_text(paper, row["better"], row["worse"], row["condition"], row["kind"])
     measured = row["subjects"] > 0
+    name = "too little to matter" if row["kind"] == "less" else "margin"
     return {
         "claim": row["claim"] + (", control" if row["control"] else ""),
-        "comparison": sides + (f" (margin {row['margin']:.3f})" if row["margin"] > 0 else ""),
+        "comparison": sides + (f" ({name}: {row['margin']:.3f})" if row["margin"] > 0 else ""),
+        "subjects": str(row["subjects"]),
+        "runs": str(row["seeds"] or "—"),
         "difference (mm)": f"{row['difference']:+.3f}" if measured else "—",
-        "95 % interval": f"[{row['low']:+.3f}, {row['high']:+.3f}]" if measured else "—",
+        "95 % t interval": f"[{row['low']:+.3f}, {row['high']:+.3f}]" if measured else "—",
         "relative": f"{row['relative']:+.1f} %" if measured else "—",
         "d_z": f"{row['effect']:+.2f}" if measured else "—",
         "subjects won": f"{row['wins']:.0f} %" if measured else "—",
         "paper's difference (mm)": "—" if pd.isna(row["reported"]) else f"{row['reported']:+.3f}".removesuffix("0"),
+        "p against": f"{row['p_against']:.3f}" if measured else "—",
         "verdict": row["verdict"],
     }
 

@@ -17,7 +17,7 @@ from lib.report import tables
 from lib.report.claims import UNJUDGED, judge
 from lib.report.errors import load_errors, matrix
 from lib.report.paper import Paper, Table, measure_name
-from lib.report.stats import DEFAULT, Bootstrap
+from lib.report.stats import DEFAULT, FEWEST_RUNS, Bootstrap
 
 
 @dataclass
@@ -151,8 +151,9 @@ def caption(report: Report, table: Table) -> str:
         else "synthetic twins of it: levels do not compare, orders do."
     )
     lines = [
-        f"Errors in millimetres: mean ({spread} also ± standard deviation between subjects) and 95 % bootstrap interval of "
-        "the mean over subjects and seeds.",
+        f"Errors in millimetres: mean ({spread} also ± standard deviation between subjects) and 95 % interval of the mean: "
+        f"with {FEWEST_RUNS} seeds or more a t interval over runs and subjects, with fewer a bootstrap over subjects, which "
+        "does not know the luck of training.",
         f"The paper's column{'s were' if len(paper.tables[0].printed) > 1 else ' was'} measured by its authors on the real "
         f"{paper.data[1]} test set; ours on {where} The bounds are ours.",
     ]
@@ -193,19 +194,19 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
     atomic_write_text(path, frame.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
 
 
+JUDGED_BY = (
+    "Judged by the 95 % t interval of paired differences over runs and subjects, both drawn at random (runs pair by seed); "
+    "the bootstrap's interval stands beside it in claims.csv. A claim of several comparisons is replicated when all of them "
+    'are; one that goes the other way suffices against it, if it does so after Holm\'s correction for their number. "≈" means '
+    "within the margin on both sides. Where a difference that is too little to matter is named, an interval wholly within it "
+    f"either way decides that there is none. With fewer than {FEWEST_RUNS} runs of either side there is a direction and no "
+    "verdict: the luck of training is not known, and the interval of one run is over subjects alone. Differences are worse "
+    "minus better, in mm; d_z is their mean over their standard deviation between subjects."
+)
 NO_VERDICTS = (
     "This profile only shows that everything runs: its networks have seen too little for its numbers to say anything about the "
     f"paper. Claims are {UNJUDGED}.\n\n"
 )
-
-
-def _seed_note(seeds: list[int]) -> str:
-    if len(seeds) > 4:
-        return f"{len(seeds)} seeds."
-    return (
-        f"With {len(seeds)} seed{'s' if len(seeds) > 1 else ''} the interval knows the subjects well and the luck of "
-        "training hardly: small differences between networks may turn with other seeds."
-    )
 
 
 def write_claims(report: Report, after: str = "") -> None:
@@ -214,11 +215,9 @@ def write_claims(report: Report, after: str = "") -> None:
     ids = list(report.paper.parts)
     text = (
         f"# Claims {ids[0]} to {ids[-1]} of the {report.paper.name} paper ({report.facts['profile']} profile)\n\n"
-        "Paired bootstrap over subjects and seeds, 95 %. A claim of several comparisons is replicated when all of them "
-        "are; one that goes the other way suffices against it. Differences are worse minus better, in mm; d_z is their "
-        "mean over their standard deviation between subjects. "
-        f"{_seed_note(report.facts['seeds'])}\n\n{'' if report.judging else NO_VERDICTS}"
-        f"{tables.claims_markdown(report.claims, report.paper)}\n{after}{footer(report.facts)}\n"
+        f"{JUDGED_BY}\n\n{'' if report.judging else NO_VERDICTS}"
+        f"{tables.claims_markdown(report.claims, report.paper)}\n{after}"
+        f"{footer(report.facts, 'subjects and runs stand at every comparison')}\n"
     )
     atomic_write_text(report.folder / "claims.md", text)
     atomic_write_json(report.folder / "claims.provenance.json", report.facts, sort_keys=True)

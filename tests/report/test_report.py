@@ -33,9 +33,9 @@ def test_table_has_both_bounds_the_controls_and_the_true_error_first(results: Pa
     assert head[1].startswith("paper") and head[2:4] == ["ours: true per-vertex error", "ours: ARMSE"]
     assert cells(text, "MV Concat")[1] == "2.33"  # the paper's number stands alone in its column
     assert cells(text, "oracle")[1] == "—"
-    assert "each step significant at 95 % over subjects" in text
+    assert "each step significant at 95 % over runs and subjects" in text
     assert "synthetic" in text and "real skin" in text
-    for word in ("Profile `quick`", "seeds 0, 1", "commit", "cores"):
+    for word in ("Profile `quick`", "seeds 0, 1, 2", "commit", "cores"):
         assert word in text
 
 
@@ -47,14 +47,14 @@ def test_csv_holds_means_and_spread_of_the_error_files(
     results: Path, paper: str, method: str, metric: str, condition: str
 ) -> None:
     row = pd.read_csv(results / paper / "quick/table1.csv").set_index("method").loc[method]
-    raw = [pd.read_csv(results / paper / f"quick/errors/{method}-s{s}.csv") for s in (0, 1)]
+    raw = [pd.read_csv(results / paper / f"quick/errors/{method}-s{s}.csv") for s in (0, 1, 2)]
     chosen = [r[(r["metric"] == metric) & (not condition or r["condition"] == condition)] for r in raw]
     values = np.stack([r["value"].to_numpy() for r in chosen])
     column = "_".join(filter(None, (metric, condition)))
     assert row[f"{column}_mean"] == pytest.approx(values.mean(), abs=1e-5)
     assert row[f"{column}_std"] == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-5)
     assert row[f"{column}_low"] < values.mean() < row[f"{column}_high"]
-    assert row[["subjects", "seeds"]].tolist() == [40, 2]
+    assert row[["subjects", "seeds"]].tolist() == [40, 3]
 
 
 def test_every_method_has_a_row(results: Path) -> None:
@@ -154,7 +154,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], paper:
 
 def test_provenance_says_what_made_it_and_never_when_or_where(results: Path) -> None:
     facts = json.loads((results / "siamese/quick/table1.provenance.json").read_text())
-    assert facts["profile"] == "quick" and facts["seeds"] == [0, 1] and facts["subjects"] == 40
+    assert facts["profile"] == "quick" and facts["seeds"] == [0, 1, 2] and facts["subjects"] == 40
     assert facts["hardware"]["cores"] >= 1 and facts["packages"]["numpy"] == np.__version__
     assert "dirty" in facts and len(facts["parameters"]) == 16
     assert str(provenance.ROOT) not in json.dumps(facts)
@@ -218,7 +218,7 @@ def test_index_links_to_everything_that_is_there(results: Path) -> None:
     write_index(results, [MVFNET, SIAMESE])
     assert path.read_text() == first
     assert "### MVF-Net, `quick` profile" in first and "### Siamese, `quick` profile" in first
-    assert "| MVF-Net (v4)" not in first and first.count("| v4: all three ") == 1  # a row a method
+    assert "| MVF-Net (v4)" not in first and first.count("| v4: all three ") == 2  # in short, and a row a method
     links = [part.split(")")[0] for part in first.split("](")[1:]]
     assert {"siamese/quick/table1.md", "ledgers/siamese.md", "figures/quick/siamese_claims.png"} <= set(links)
     assert {"mvfnet/quick/table2.md", "mvfnet/quick/claims.md", "ledgers/mvfnet.md"} <= set(links)

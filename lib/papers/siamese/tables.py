@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lib.report import tables, write
-from lib.report.claims import OPEN, REPLICATED, UNJUDGED, UNMEASURED, Comparison, combine, compare
+from lib.report.claims import AGAINST, FOR, OPEN, REPLICATED, UNJUDGED, UNMEASURED, Comparison, combine, compare
 from lib.report.errors import matrix
 from lib.report.paper import BOUNDS, CONTROLS, TABLE, Method, Paper, Part, Printed, Table
 from lib.report.stats import DEFAULT, Bootstrap
@@ -82,6 +82,7 @@ PAPER = Paper(
         "S6": (Part("mv_shape_concat_mean", "mv_shape_concat"),),
     },
     curve_methods=("mean_face", *_LEARNED, "oracle"),
+    shown=("mean_face", "sv_frontal", "mv_concat", "mv_shape_concat", "mv_shape_concat_mean"),
     files={"tuning.csv": "learning rates tried on validation subjects"},
 )
 _JOINT = ("mv_add", "mv_concat")  # shape and pose together: the two whose merge the paper compares
@@ -93,7 +94,7 @@ def load(params: dict[str, Any], results: Path = Path("results")) -> write.Repor
 
 
 def ladder(errors: pd.DataFrame, metric: str, boot: Bootstrap = DEFAULT, *, judging: bool = True) -> list[Comparison]:
-    """The statement "mean face > SV Frontal > the better multi-view model", each step over subjects, seeds averaged.
+    """The statement "mean face > SV Frontal > the better multi-view model", each step judged as claims are.
 
     The better of MV Add and MV Concat is the one with the lower mean on this metric. Empty when none was measured.
     """
@@ -103,7 +104,7 @@ def ladder(errors: pd.DataFrame, metric: str, boot: Bootstrap = DEFAULT, *, judg
         return []
     best = min(measured, key=lambda key: measured[key])
     steps = (Part("sv_frontal", "mean_face"), Part(best, "sv_frontal"))
-    return [compare(errors, part, metric, PAPER, boot, seeds=False, judging=judging) for part in steps]
+    return [compare(errors, part, metric, PAPER, boot, judging=judging) for part in steps]
 
 
 def ladder_text(steps: list[Comparison]) -> str:
@@ -118,20 +119,20 @@ def ladder_text(steps: list[Comparison]) -> str:
     ]
     held = combine([step.verdict for step in steps])
     outcome = {
-        REPLICATED: "each step significant at 95 % over subjects",
+        REPLICATED: "each step significant at 95 % over runs and subjects",
         OPEN: "not every step is significant at 95 %",
         UNMEASURED: "not all measured",
-        UNJUDGED: UNJUDGED,
+        **{word: word for word in (UNJUDGED, FOR, AGAINST)},
     }.get(held, "a step goes the other way")
     return f"{whole}: **{outcome}** ({'; '.join(parts)})"
 
 
 def ladder_json(steps: list[Comparison]) -> dict[str, Any]:
-    """Whether the ladder holds (None in a profile that does not judge), and its steps with the ends of their intervals."""
+    """Whether the ladder holds (None without a verdict), and its steps with the ends of their intervals."""
     measured = [s for s in steps if s.verdict != UNMEASURED]
     outcome = combine([s.verdict for s in steps])
     return {
-        "holds": None if outcome == UNJUDGED else outcome == REPLICATED,
+        "holds": None if outcome in (UNJUDGED, FOR, AGAINST) else outcome == REPLICATED,
         "steps": {f"{s.worse} - {s.better}": [round(v, 4) for v in (s.difference, s.low, s.high)] for s in measured},
     }
 
