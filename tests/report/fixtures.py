@@ -29,7 +29,7 @@ LEVELS = {
     "mv_front3": 1.6,
     "mv_other_sides": 1.9,
     "sv_long_frontal": 1.4,
-    "sv_long_mean": 1.2,  # training time alone reaches MV Concat
+    "sv_long_mean": 1.28,
     "mv_concat_long": 1.15,
 }
 

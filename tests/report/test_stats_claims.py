@@ -233,7 +233,7 @@ def test_verdicts_of_two_sets_of_runs_are_compared(tmp_path: Path) -> None:
     errors.loc[(errors["method"] == "sv_mean") & (errors["seed"] > 2), "value"] *= 2
     share, turned = agreement(errors, SIAMESE, metrics, (0, 1, 2), (3, 4, 5))
     s2 = turned[turned["claim"] == "S2"]
-    assert share < 0.9 and (s2["verdict_first"] + s2["verdict_second"]).tolist() == 2 * [REPLICATED + REFUTED]
+    assert share < 0.95 and (s2["verdict_first"] + s2["verdict_second"]).tolist() == 2 * [REPLICATED + REFUTED]
 
 
 def test_a_control_is_judged_and_has_no_say(errors: pd.DataFrame) -> None:
