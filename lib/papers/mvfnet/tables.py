@@ -146,6 +146,7 @@ PAPER = Paper(
         ),
     },
     curve_methods=("v1", "tran_pool", "mofa_pool", "genova_pool", "v4"),
+    shown=("mean_face", "v1", "lm", "v4", "tran_pool"),
     labels={
         "photometric": "photo loss",
         "photometric + alignment": "photo + align losses",
