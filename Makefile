@@ -1,11 +1,12 @@
 # Two commands matter: `make repro` and `make test`. Each sets up all it needs in .venv first.
 #
-#   make repro [PROFILE=smoke|quick|paper] [PAPER=siamese|mvfnet] [JOBS=2] [RAY=address]   the pipeline: tables, figures, executed notebooks
+#   make repro [PROFILE=smoke|quick|thorough|paper] [PAPER=siamese|mvfnet] [JOBS=2] [RAY=address]   the pipeline: tables, figures, executed notebooks
 #   make test          lint, types, unit tests and the smoke pipeline in a scratch clone
 #   make test-machines the fast tests as other processors and libraries would run them, one after the other
 #   make test-fast     unit tests only; make lint, make format: style, types and code.yaml
 #   make lab           JupyterLab on the notebooks
 #   make gpu [MINUTES=8] [OUT=results] [TINY=1]   checks, speed and training on a CUDA card; needs torch, no .venv (TINY: walks it on the CPU)
+#   make compare-runs A=folder B=folder [OUT=file.md]   two results folders side by side: rows, differences, verdicts, machines
 #   make benchmarks    time the renderer, the synthesis and the training steps, on what `make repro` made
 #   make tune          choose every arm's learning rate on the validation split
 #   make photo-prior   choose the photo fit's prior by cross-validation on synthetic people
@@ -27,7 +28,7 @@ BIN := $(VENV)/bin
 # The environment is ready when a stamp named after the lock file's checksum is there.
 READY := $(VENV)/.ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 
-.PHONY: repro test test-fast test-machines lint format lab benchmarks gpu tune photo-prior git-filters lock clean env
+.PHONY: repro test test-fast test-machines lint format lab benchmarks compare-runs gpu tune photo-prior git-filters lock clean env
 .DEFAULT_GOAL := repro
 
 repro: env
@@ -72,9 +73,12 @@ lab: env
 benchmarks: env
 	@$(BIN)/python -m lib.bench
 
+compare-runs: env
+	@$(BIN)/python -m lib.report.compare "$(A)" "$(B)" $(if $(OUT),--out "$(OUT)")
+
 # On a bare machine with a card: no environment is set up.
 gpu:
-	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes $(MINUTES) $(if $(OUT),--out "$(OUT)") $(if $(TINY),--tiny --device cpu)
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m lib.bench.gpu --minutes $(MINUTES) --out "$(or $(OUT),results)" $(if $(TINY),--tiny --device cpu)
 
 tune: env
 	@$(BIN)/python -m lib.tune siamese

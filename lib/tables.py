@@ -1,7 +1,7 @@
 """A paper's tables, claims and figures from its per-subject errors; or the index of all results.
 
 python -m lib.tables mvfnet        # results/mvfnet/<profile>/table1.md, claims.md and what belongs to them
-python -m lib.tables --index       # results/README.md and the ledgers
+python -m lib.tables --index       # results/README.md, what README.md shows of it, and the ledgers
 """
 
 import json

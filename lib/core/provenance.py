@@ -4,12 +4,16 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from lib.core.code import ROOT
 
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "sve", "bf16")
+"""Those that decide over the order of sums, and over training in bfloat16 or float32 (`lib.engine.device.bf16_is_fast`)."""
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "numba", "anny", "small_gicp", "pandas")
 
 
@@ -26,32 +30,30 @@ def commit() -> dict[str, Any]:
     number = _git("rev-parse", "HEAD")
     if number is None:
         return {"commit": os.environ.get("COMMIT", "unknown (not a git checkout)"), "dirty": None}
-    # the pipeline itself rewrites results, dvc.lock and params.yaml; they say nothing about the code
-    changed = _git(
-        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!dvc.lock", ":!params.yaml"
-    )
+    # the pipeline itself rewrites these; they say nothing about the code
+    own = (":!results", ":!README.md", ":!dvc.lock", ":!params.yaml")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own)
     return {"commit": number, "dirty": bool(changed)}
 
 
 def hardware() -> dict[str, Any]:
-    """CPU, cores, memory in GiB, GPU if torch sees one."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    except OSError:
-        pass  # not Linux
-    facts: dict[str, Any] = {"cpu": model, "cores": os.cpu_count(), "gpu": None}
+    """CPU with its numbers, INSTRUCTIONS and what torch makes of them; cores, memory in GiB, GPU if torch sees one."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []  # Linux has it
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    flags = (info.get("flags") or info.get("Features", "")).split()
+    numbers = [f"{key.removeprefix('cpu ')} {info[key]}" for key in ("cpu family", "model", "CPU part") if key in info]
+    known = [*numbers, *(name for name in INSTRUCTIONS if name in flags)]
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "gpu": None}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-    try:
+    with suppress(ImportError):
         import torch
 
+        known.append(f"torch {torch.backends.cpu.get_cpu_capability()}")
         if torch.cuda.is_available():
             facts["gpu"] = torch.cuda.get_device_name(0)
-    except ImportError:
-        pass
-    return facts
+    name = info.get("model name") or platform.processor() or platform.machine()
+    return {"cpu": f"{name} ({', '.join(known)})" if known else name, **facts}
 
 
 def packages(*further: str) -> dict[str, str]:

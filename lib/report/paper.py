@@ -89,6 +89,7 @@ class Paper:
         claim_metrics: every claim is judged on each of these.
         parts: the comparisons of every claim.
         curve_methods: what the figures of errors by subject show.
+        shown: rows that README.md shows, at most five.
         labels: of methods that claims compare and no table has.
         files: what else the paper's stages leave beside its tables, and what that is, for the index.
     """
@@ -105,6 +106,7 @@ class Paper:
     optional: tuple[str, ...] = ()
     training: tuple[tuple[str, str], ...] = ()
     curve_methods: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 

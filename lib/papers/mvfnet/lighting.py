@@ -63,7 +63,7 @@ class LightingConfig:
     of both, with a cosine decay. prior: weight of the mean squared coefficient. batch_size: triplets refined side by side,
     each by itself. seed: of the people."""
 
-    subjects: int = 40
+    subjects: int = 36
     levels: tuple[float, ...] = (0.0, 0.5, 1.0)
     warmup: int = 40
     steps: int = 30

@@ -146,6 +146,7 @@ PAPER = Paper(
         ),
     },
     curve_methods=("v1", "tran_pool", "mofa_pool", "genova_pool", "v4"),
+    shown=("mean_face", "v1", "lm", "v4", "tran_pool"),
     labels={
         "photometric": "photo loss",
         "photometric + alignment": "photo + align losses",
@@ -192,10 +193,11 @@ BESIDE = (
 """Comparisons with the controls: (better, worse, what this asks)."""
 
 
-def beside(report: write.Report) -> str:
-    """The comparisons of `BESIDE` as a Markdown table: error of the second minus that of the first, mm, with 95 % interval."""
+def beside(report: write.Report, asked: Sequence[tuple[str, str, str]] = BESIDE) -> str:
+    """Comparisons (better, worse, what this asks) as a Markdown table: error of `worse` minus that of `better`, mm, with 95 %
+    interval, by every judged measure."""
     measures, rows = [m for m in report.columns if m[0] in report.judged], []
-    for better, worse, question in BESIDE:
+    for better, worse, question in asked:
         row = {"question": question, "difference (mm)": f"{PAPER.short(worse)} − {PAPER.short(better)}"}
         for metric, condition in measures:
             c = compare(report.errors, Part(better, worse, condition), metric, PAPER, report.boot, judging=False)

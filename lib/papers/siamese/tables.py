@@ -82,6 +82,7 @@ PAPER = Paper(
         "S6": (Part("mv_shape_concat_mean", "mv_shape_concat"),),
     },
     curve_methods=("mean_face", *_LEARNED, "oracle"),
+    shown=("mean_face", "sv_frontal", "mv_concat", "mv_shape_concat", "mv_shape_concat_mean"),
     files={"tuning.csv": "learning rates tried on validation subjects"},
 )
 _JOINT = ("mv_add", "mv_concat")  # shape and pose together: the two whose merge the paper compares

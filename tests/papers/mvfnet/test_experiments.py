@@ -137,7 +137,7 @@ def test_figures_are_written(textured, tmp_path):
     figures.write_landscape(tmp_path, table, landscape.summary(table), back, textured, centroid_flow, 64)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(figures.LANDSCAPE_FIGURES)
     words = figures.shares_in_words(landscape.summary(table))
-    assert "same light in all views" in words and "photometric" in words and " %" in words
+    assert "same light in all views" in words and "photometric" in words and "% of single" in words
 
 
 def test_lighting_is_drawn_and_paired():
