@@ -21,6 +21,8 @@ MARKS = "<!-- results, written by `python -m lib.tables --index` -->", "<!-- end
 
 FILES = {
     "claims.md": "claims, verdicts, effect sizes and intervals",
+    "labels.md": "how true labels and teachers are, and that nobody is tested who was learnt from",
+    "people.json": "how many people were learnt from and tested",
     "metrics.json": "the few numbers that `dvc metrics` shows",
     "subjects.json": "how many subjects are measured, and which are left out and why",
     ".provenance.json": "what made it",

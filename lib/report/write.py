@@ -173,10 +173,14 @@ def write_table(report: Report, table: Table, after: str = "") -> None:
     protocols = "\n".join(
         f"- {PROTOCOLS[m].title}: {PROTOCOLS[m].source}. `{PROTOCOLS[m]}`" for m in metrics if m in PROTOCOLS
     )
+    beside = (
+        report.folder.parent / material(report.params) / "labels.md"
+    )  # of lib.report.labels, which knows the data sets
+    labels = beside.read_text(encoding="utf-8") if beside.is_file() else ""
     write_csv(report.folder / f"{table.key}.csv", frame)
     text = (
         f"# {report.paper.title}, {table.name.lower()} ({facts['profile']} profile)\n\n{caption(report, table)}\n\n"
-        f"{tables.table_markdown(frame, table, columns)}\n\n{after}## Rows\n\n{notes}\n\n## Measures\n\n{protocols}\n\n"
+        f"{tables.table_markdown(frame, table, columns)}\n\n{after}{labels}## Rows\n\n{notes}\n\n## Measures\n\n{protocols}\n\n"
         f"{footer(facts)}\n"
     )
     atomic_write_text(report.folder / f"{table.key}.md", text)
