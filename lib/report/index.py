@@ -9,10 +9,10 @@ import pandas as pd
 from lib.core.files import atomic_write_text
 from lib.report.ledger import ledger_markdown, load_ledger
 from lib.report.paper import Paper, measure_name
+from lib.report.stats import FEWEST_RUNS
 from lib.report.tables import markdown, title, verdicts
 
 PROFILE_ORDER = ("paper", "thorough", "quick")
-FEWEST_RUNS = 3
 HIDDEN = ("smoke",)
 """Profiles that only show that everything runs: what they leave is nobody's result."""
 

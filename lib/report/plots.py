@@ -118,13 +118,14 @@ def forest(
     last = list(frames.values())[-1]
     metrics = list(dict.fromkeys(last["metric"])) if metrics is None else list(metrics)
     groups = [last[last["worse"] == "mean_face"], last[last["worse"] != "mean_face"]]
-    groups = [group for group in groups if len(group)]
-    heights = [len(group[group["metric"] == metrics[0]]) for group in groups]
+    sides = ["claim", "better", "worse", "condition", "kind"]
+    groups = [group.drop_duplicates(sides) for group in groups if len(group)]  # a metric may lack a comparison
+    heights = [len(group) for group in groups]
     size = (4.2 + 3.4 * len(metrics), (0.24 + 0.06 * len(frames)) * sum(heights) + 1.2 * len(groups))
     figure, axes = plt.subplots(len(groups), len(metrics), figsize=size, squeeze=False, height_ratios=heights)
     for line, group in zip(axes, groups, strict=True):
         for column, (axis, metric) in enumerate(zip(line, metrics, strict=True)):
-            _forest_panel(axis, frames, group[group["metric"] == metric], paper, names=column == 0)
+            _forest_panel(axis, frames, group.assign(metric=metric), paper, names=column == 0)
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(f"by {title(metric)}")
     for axis in axes[-1]:
@@ -169,7 +170,7 @@ def sample_size_curves(errors: pd.DataFrame, paper: Paper, metric: str, sizes: S
     single = {
         claim: parts[0]
         for claim, parts in paper.parts.items()
-        if len({(p.better, p.worse) for p in parts}) == 1 and parts[0].condition in paper.conditions
+        if len({(p.better, p.worse) for p in parts if not p.control}) == 1 and parts[0].condition in paper.conditions
     }
     figure, axes = plt.subplots(1, len(single), figsize=(2.7 * len(single), 2.8), squeeze=False)
     for axis, (claim, part) in zip(axes[0], single.items(), strict=True):

@@ -86,13 +86,16 @@ def test_readme_shows_the_beginning_of_the_index_and_nothing_else_changes(result
     assert readme.read_text() == "own words\n"
     readme.write_text(f"own words\n{MARKS[0]}\nold\n{MARKS[1]}\nmore\n")
     shutil.copytree(results / "siamese/quick", again / "results/siamese/thorough")
+    made = again / "results/siamese/quick/claims.provenance.json"
+    made.write_text(json.dumps(json.loads(made.read_text()) | {"seeds": [0]}))
     write_index(again / "results", [SIAMESE])
     text = readme.read_text()
     assert text.startswith(f"own words\n{MARKS[0]}\n### Siamese, `thorough`") and text.endswith(f"{MARKS[1]}\nmore\n")
     mean = pd.read_csv(results / "siamese/quick/table1.csv").set_index("method").loc["mv_concat", "true_p2p_mean"]
     assert re.search(rf"\| MV Concat +\| +2\.33 +\| +{mean:.2f} +\|", text)
-    assert "runs of each method: 2, which show a direction only." in text and "(results/siamese/thorough)" in text
+    assert "; runs of each method: 3." in text and "(results/siamese/thorough)" in text
     index = (again / "results/README.md").read_text()
+    assert "; runs of each method: 1, which show a direction only." in index
     assert index.index("### Siamese, `thorough`") < index.index("### Siamese, `quick`")
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from lib.core.errors import InputError
 from lib.papers.mvfnet import evaluation
-from lib.papers.mvfnet.tables import BESIDE, MULTIPIE, load_lighting, write_report
+from lib.papers.mvfnet.tables import BESIDE, MULTIPIE, PAPER, load_lighting, write_report
+from lib.report import plots
 from lib.report.claims import read_claims
 from tests.report.fixtures import PARAMS, cells, write_lighting, write_mvfnet_errors
 
@@ -69,7 +70,7 @@ def test_lighting_takes_the_ends_of_the_losses(tmp_path: Path) -> None:
         load_lighting(tmp_path, (4,))
 
 
-def test_claims_are_judged_where_something_was_measured_with_the_controls_beside(results: Path) -> None:
+def test_claims_are_judged_where_something_was_measured_with_the_controls_beside(results: Path, tmp_path: Path) -> None:
     claims = pd.read_csv(results / "mvfnet/quick/claims.csv")
     v4 = claims[claims["claim"] == "V4"]
     by_truth, by_plane = (v4[v4["metric"] == metric] for metric in ("true_p2p", "micc_p2plane"))
@@ -79,6 +80,9 @@ def test_claims_are_judged_where_something_was_measured_with_the_controls_beside
     row = cells(text, BESIDE[0][2])
     assert row[1] == "landmarks alone − v4" and row[2].startswith("+0.0") and len(row) == 2 + 3 + 2
     assert MULTIPIE == evaluation.MULTIPIE
+    figure = plots.forest(v4.fillna({"condition": ""}), PAPER)
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1  # a row stays where it is, measured or not
+    plots.save(figure, tmp_path / "forest.png")
 
 
 def test_without_true_shapes_of_multipie_the_condition_is_absent(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_verdicts_of_two_sets_of_runs_are_compared(tmp_path: Path) -> None:
     errors = load_errors(tmp_path)
     metrics = list(SIAMESE.claim_metrics)
     share, turned = agreement(errors, SIAMESE, metrics, (0, 1, 2), (3, 4, 5))
-    assert share > 0.9 and set(turned["claim"]) <= {"S4", "S5", "S6"}
+    assert share > 0.9 and "S2" not in set(turned["claim"])
     errors.loc[(errors["method"] == "sv_mean") & (errors["seed"] > 2), "value"] *= 2
     share, turned = agreement(errors, SIAMESE, metrics, (0, 1, 2), (3, 4, 5))
     s2 = turned[turned["claim"] == "S2"]
