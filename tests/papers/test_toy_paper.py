@@ -34,7 +34,8 @@ def copy(tmp_path: Path, face_model, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "lib", tmp_path / "lib")  # with compiled kernels, where there are any
     shutil.copytree(TOY, tmp_path / "lib/papers/toy", ignore=shutil.ignore_patterns("params.yaml", "__pycache__"))
     text = (ROOT / "lib/profiles/smoke.yaml").read_text() + (TOY / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("profile: smoke", "profile: quick"))
+    text = text.replace("profile: smoke", "profile: quick").replace("material: smoke", "material: quick")
+    (tmp_path / "params.yaml").write_text(text)
     face_model.save(tmp_path / "data/face_model.npz")
     write_training_set(tmp_path / "data/quick/train", face_model)
     torch.manual_seed(0)
