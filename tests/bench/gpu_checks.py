@@ -181,7 +181,8 @@ def parameters(folder: Path) -> dict[str, Any]:
     people, all that runs start from."""
     with open(Path(papers.FOLDER).parent / "profiles/smoke.yaml", encoding="utf-8") as stream:
         params: dict[str, Any] = yaml.safe_load(stream)
-    params["profile"], params["data"]["train"]["image_size"] = "checks", SIZE
+    params["profile"] = params["material"] = "checks"
+    params["data"]["train"]["image_size"] = SIZE
     params["mvfnet"] |= {"image_size": SIZE, "n_id": K, "n_exp": E, "weights": {"lambda_1": 1e-3, "lambda_5": 1e-4}}
     params["mvfnet"]["peers"]["n_alb"], params["mvfnet"]["identity"]["dim"] = 5, 16
     for paper in papers.names():
