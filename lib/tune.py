@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.core.command import argument, command
-from lib.core.errors import DivergenceError
+from lib.core.errors import DivergenceError, InputError
 from lib.core.files import atomic_write_json, read_csv, write_csv
 from lib.core.params import material, section
 from lib.core.provenance import origin
@@ -33,14 +33,19 @@ def tune(
     settings: "place.in.params.yaml=value", other than params.yaml has them.
 
     Raises:
-        InputError: an unknown paper, run or place.
+        InputError: an unknown paper, run or place, or a value that is no JSON.
     """
     changed = " ".join(settings)
     for setting in settings:
         place, _, value = setting.partition("=")
         above, _, name = place.rpartition(".")
         section(params, place)
-        section(params, above)[name] = json.loads(value)
+        try:
+            section(params, above)[name] = json.loads(value)
+        except ValueError as error:
+            raise InputError(
+                f"--set {setting}", f"a value as JSON has it ({error})", 'text stands in "quotes"'
+            ) from error
     module, profile = check_runs(params, paper, runs), material(params)
     table = Path("results") / paper / profile / "tuning.csv"
     order = list(module.RUNS)

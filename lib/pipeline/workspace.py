@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lib.core.errors import InputError, unknown
 from lib.core.files import atomic_write_text
 from lib.core.params import PROFILE_FOLDER, load_params
@@ -96,11 +98,11 @@ def template(profile: str) -> str:
     if not source.is_file():
         raise unknown("no such profile", profile, sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml")))
     text = source.read_text(encoding="utf-8")
-    if "\nlike: " not in text:
+    base = yaml.safe_load(text).get("like")
+    if base is None:
         return text
-    tree, base = load_params(source), text.split("\nlike: ")[1].split("\n")[0]
-    changes = [(("profile",), profile), *edits(tree, load_params(PROFILE_FOLDER / f"{base}.yaml"))]
-    return _edited(template(base), changes)
+    changes = edits(load_params(source), load_params(PROFILE_FOLDER / f"{base}.yaml"))
+    return _edited(template(base), [(("profile",), profile), *changes])
 
 
 def edits(tree: dict[str, Any], original: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[Edit]:

@@ -154,6 +154,16 @@ def test_tuning_trains_every_arm_at_every_rate_once(params: dict[str, Any]) -> N
         tune(params, "mvfnet", ["sv"], [], 0)
 
 
+def test_tuning_at_another_setting_stands_beside_the_others(params: dict[str, Any]) -> None:
+    train_run(params, "mvfnet", "v1", 0)
+    tune(params, "mvfnet", ["v2"], [1e-4], 0)
+    table = tune(params, "mvfnet", ["v2"], [1e-4], 0, ['mvfnet.runs.v2.loop={"steps": 3}'])
+    assert [line.split(",")[2] for line in table.read_text().splitlines()[1:]] == ["2", "3"]
+    for wrong, said in (("mvfnet.weight=1", "weight"), ("mvfnet.image_size=large", "JSON")):
+        with pytest.raises(InputError, match=said):
+            tune(params, "mvfnet", ["v2"], [1e-4], 0, [wrong])
+
+
 def test_missing_inputs_are_named(params: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="v1-s0"):
         train_run(params, "mvfnet", "v2", 0)  # its start was not trained
